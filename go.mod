@@ -1,0 +1,8 @@
+module github.com/lockrun/lockrun
+
+go 1.26.0
+
+require (
+	github.com/gofrs/flock v0.13.1
+	golang.org/x/sys v0.49.0
+)

@@ -1,0 +1,96 @@
+package lock
+
+import (
+	"errors"
+	"io/fs"
+	"math"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// release unlocks what this process opened, and closes.
+func (d *description) release() error {
+	if d.own == nil {
+		return d.adopted.Close()
+	}
+	return d.own.Unlock()
+}
+
+// firstInherited is the lowest number of a descriptor that is handed on, unless
+// RLIMIT_NOFILE does not allow it.
+const firstInherited = 64
+
+func duplicateFrom(fd uintptr) (int, error) {
+	dup, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, firstInherited)
+	if err == unix.EINVAL {
+		dup, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3)
+	}
+	return dup, os.NewSyscallError("fcntl", err)
+}
+
+// duplicate returns a close-on-exec duplicate of the locked descriptor.
+//
+// gofrs/flock keeps its descriptor to itself. It is the one among ours that is
+// open on the locked file and shows the lock; others may be open on that file
+// too. Each is duplicated before it is asked, since another goroutine may close
+// it meanwhile and the number may name another file.
+func (d *description) duplicate(file fs.FileInfo, shared bool) (int, error) {
+	if d.own == nil {
+		return duplicateFrom(d.adopted.Fd())
+	}
+	id := idOf(file)
+	for fd := 0; fd < descriptorLimit(); fd++ {
+		if got, ok := idOfDescriptor(fd); !ok || got != id {
+			continue
+		}
+		dup, err := duplicateFrom(uintptr(fd))
+		if errors.Is(err, unix.EBADF) {
+			continue
+		}
+		if err != nil {
+			return -1, err
+		}
+		if got, ok := idOfDescriptor(dup); ok && got == id && carried(dup, shared) == nil {
+			return dup, nil
+		}
+		unix.Close(dup)
+	}
+	return -1, ErrNotCarried
+}
+
+// descriptorLimit is a number that no descriptor reaches.
+func descriptorLimit() int {
+	var r unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil || uint64(r.Cur) > math.MaxInt32 {
+		return math.MaxInt32
+	}
+	return int(r.Cur)
+}
+
+// fileID tells files apart, as os.SameFile does, in a form that can be compared
+// with what /proc and fstat(2) say.
+type fileID struct{ dev, ino uint64 }
+
+func idOfDescriptor(fd int) (fileID, bool) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fileID{}, false
+	}
+	return fileID{uint64(st.Dev), uint64(st.Ino)}, true
+}
+
+// relock is the proof of last resort that fd carries a lock: to lock the same
+// description again succeeds. It also succeeds on a free lock. To convert a
+// shared lock into an exclusive one could lose it (flock(2), "not guaranteed to
+// be atomic"), so it is asked for in the kind that it has.
+func relock(fd int, shared bool) error {
+	how := unix.LOCK_EX
+	if shared {
+		how = unix.LOCK_SH
+	}
+	if err := unix.Flock(fd, how|unix.LOCK_NB); err != nil {
+		return ErrNotCarried
+	}
+	return nil
+}

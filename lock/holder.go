@@ -1,0 +1,304 @@
+package lock
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/lockrun/lockrun/internal/pidtext"
+	"golang.org/x/sys/unix"
+)
+
+// Holder is a process that holds a lock: one that has a descriptor of the
+// locked open file description. Several processes may share a lock, since a
+// child inherits it.
+//
+// A process can end at any time, and its number can be given to another one;
+// who wants to signal a holder must hold on to it first (see pidfile.Stop).
+type Holder struct {
+	// PID is the process, 0 if unknown.
+	PID int
+
+	// UID is its effective user, -1 if unknown.
+	UID int
+
+	// Args is its command line, nil if it can't be read. It is whatever the
+	// process wants it to be: use CommandLine to print it.
+	Args []string
+
+	// Started is when the process was started, to 10 ms; zero if unknown.
+	Started time.Time
+
+	// Since is when the lock was taken, as far as can be told: when the PID
+	// was written into the file or when the process was started, whichever
+	// was later.
+	Since time.Time
+
+	// Shared says that the lock is a shared one.
+	Shared bool
+
+	// Recorded says that the PID is the one that stands in the lock file: this
+	// is the process that the lock was taken for. Others inherited it.
+	Recorded bool
+}
+
+// CommandLine returns the command line for people: in one line, with control
+// characters and broken UTF-8 escaped, cut after 120 characters. It is "?" when
+// unknown.
+func (h Holder) CommandLine() string {
+	if len(h.Args) == 0 {
+		return "?"
+	}
+	const most = 120
+	var b strings.Builder
+	n := 0
+	for _, r := range strings.Join(h.Args, " ") {
+		if n++; n > most {
+			b.WriteString("...")
+			break
+		}
+		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
+			b.WriteByte('?')
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// Holders returns the processes that hold a lock on the file path, the recorded
+// one first. None means that none was seen, which is not proof that the lock is
+// free: see [Inspect]. If there is no such file, its deleted predecessor is
+// looked for.
+//
+// Linux only (errors.ErrUnsupported elsewhere): it needs /proc, and sees the
+// processes of one's own user (all, for root) in one's PID namespace.
+func Holders(path string) ([]Holder, error) {
+	r, err := newRequest("Holders", path, nil)
+	if err != nil {
+		return nil, err
+	}
+	f, err := openForLook(r.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if h := findDeleted(r.path, false); h != nil {
+			return []Holder{h.describe()}, nil
+		}
+		return nil, err
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return HoldersOf(f)
+}
+
+// HoldersOf is Holders for an open file, whatever its path is now.
+func HoldersOf(f *os.File) ([]Holder, error) {
+	file, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	carriers, err := findCarriers(idOf(file))
+	if err != nil {
+		return nil, pathError(f.Name(), err)
+	}
+	pid := recordedPID(f, file)
+	holders := make([]Holder, 0, len(carriers))
+	for _, c := range carriers {
+		h := describe(c.pid, c.shared, time.Time{})
+		if c.pid == pid {
+			h = describe(c.pid, c.shared, file.ModTime())
+			h.Recorded = true
+			holders = append([]Holder{h}, holders...)
+			continue
+		}
+		holders = append(holders, h)
+	}
+	return holders, nil
+}
+
+// Carries reports whether process pid holds a lock on the open file f at this
+// moment. errors.ErrUnsupported and fs.ErrPermission are found in the error
+// when that can't be known.
+func Carries(pid int, f *os.File) (bool, error) {
+	file, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	_, ok, err := carries(pid, idOf(file))
+	if err != nil {
+		return false, pathError(f.Name(), err)
+	}
+	return ok, nil
+}
+
+// State says whether a lock is held.
+type State int
+
+const (
+	Unknown State = iota // it can't be told; Inspect's error says why
+	Free
+	Held
+)
+
+func (s State) String() string {
+	return [...]string{"unknown", "free", "held"}[s]
+}
+
+// Inspection is what Inspect saw.
+type Inspection struct {
+	State State
+
+	// Holder is one that holds the lock, preferably the recorded one. Its PID
+	// is 0 if the lock is free, or held by somebody who can't be seen.
+	Holder Holder
+
+	// PID is the number in the file, 0 if there is none that a process can
+	// have. A file that is not a PID file has none.
+	PID int
+
+	// Absent says that there is no file at the path.
+	Absent bool
+}
+
+// Inspect tells whether the lock on the file path is held, without changing
+// anything. It believes no number in a file: a holder is proven by the kernel's
+// record of its locks.
+//
+// Only if no holder can be seen, the last resort is to take a shared lock for a
+// moment; those who are refused by that try again (see TryAcquire).
+//
+// If the state is Unknown the error says why, a *fs.PathError or ErrFileType;
+// otherwise it is nil. An absent file is Free, unless on Linux a process still
+// holds the deleted one.
+func Inspect(path string) (Inspection, error) {
+	r, err := newRequest("Inspect", path, nil)
+	if err != nil {
+		return Inspection{}, err
+	}
+	f, err := openForLook(r.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if h := findDeleted(r.path, false); h != nil {
+			return Inspection{State: Held, Holder: h.describe(), Absent: true}, nil
+		}
+		return Inspection{State: Free, Absent: true}, nil
+	}
+	if err != nil {
+		return Inspection{}, err
+	}
+	defer f.Close()
+	return InspectFile(f)
+}
+
+// InspectFile is Inspect for an open file, whatever its path is now. f must not
+// carry a lock itself.
+func InspectFile(f *os.File) (Inspection, error) {
+	file, err := f.Stat()
+	if err != nil {
+		return Inspection{}, err
+	}
+	in := Inspection{PID: recordedPID(f, file)}
+	if h, ok := recordedHolder(f); ok {
+		in.State, in.Holder = Held, h
+		return in, nil
+	}
+	if holders, _ := HoldersOf(f); len(holders) > 0 {
+		in.State, in.Holder = Held, holders[0]
+		return in, nil
+	}
+	fd := int(f.Fd())
+	err = ignoringEINTR(func() error { return unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) })
+	switch err {
+	case nil:
+		in.State = Free
+		return in, os.NewSyscallError("flock", unix.Flock(fd, unix.LOCK_UN))
+	case unix.EWOULDBLOCK:
+		in.State = Held
+		return in, nil
+	}
+	return in, pathError(f.Name(), err)
+}
+
+// holderOf names a holder of the lock on path for a refusal: the recorded one,
+// and if walk allows to search all processes, any. Its PID is 0 if none is
+// seen. If a deleted predecessor of the file is held too, its holder is the one
+// to name: who holds the new file is about to be refused by it.
+func holderOf(path string, walk bool) (h Holder, deleted bool) {
+	f, err := openForLook(path)
+	if err != nil {
+		return Holder{}, false
+	}
+	defer f.Close()
+	if h, ok := recordedHolder(f); ok {
+		return h, false
+	}
+	if !walk {
+		return Holder{}, false
+	}
+	if d := findDeleted(path, false); d != nil {
+		return d.describe(), true
+	}
+	if holders, _ := HoldersOf(f); len(holders) > 0 {
+		return holders[0], false
+	}
+	return Holder{}, false
+}
+
+// recordedHolder returns the process whose PID stands in the file, if it carries
+// the lock.
+func recordedHolder(f *os.File) (Holder, bool) {
+	file, err := f.Stat()
+	if err != nil {
+		return Holder{}, false
+	}
+	pid := recordedPID(f, file)
+	if pid == 0 {
+		return Holder{}, false
+	}
+	shared, ok, _ := carries(pid, idOf(file))
+	if !ok {
+		return Holder{}, false
+	}
+	h := describe(pid, shared, file.ModTime())
+	h.Recorded = true
+	return h, true
+}
+
+// openForLook opens a lock file to look at it. What can't be locked is not
+// opened.
+func openForLook(path string) (*os.File, error) {
+	file, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := lockable(file); err != nil {
+		return nil, pathError(path, err)
+	}
+	return os.OpenFile(path, os.O_RDONLY|safeFlags, 0)
+}
+
+// recordedPID returns the PID that stands in the file, 0 if there is none.
+func recordedPID(f *os.File, file fs.FileInfo) int {
+	if !file.Mode().IsRegular() || file.Size() == 0 || file.Size() > pidtext.MaxSize {
+		return 0
+	}
+	content := make([]byte, file.Size())
+	n, err := f.ReadAt(content, 0)
+	if err != nil && err != io.EOF {
+		return 0
+	}
+	pid, _ := pidtext.Parse(content[:n])
+	return pid
+}
+
+// later returns the later of two times, one of which may be zero.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

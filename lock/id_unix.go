@@ -1,0 +1,11 @@
+package lock
+
+import (
+	"io/fs"
+	"syscall"
+)
+
+func idOf(file fs.FileInfo) fileID {
+	st := file.Sys().(*syscall.Stat_t)
+	return fileID{uint64(st.Dev), uint64(st.Ino)}
+}

@@ -1,0 +1,281 @@
+package lock
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What /proc tells of locks (proc_pid_fdinfo(5), since Linux 4.1): the file
+// fdinfo/N of a process has a line for every lock that the open file
+// description of its descriptor N holds, such as
+//
+//	lock:	1: FLOCK  ADVISORY  WRITE 5577 fe:00:1234567 0 EOF
+//
+// The 5577 is the process that took the lock, which may be long gone, and
+// fe:00 is not always what stat(2) says (btrfs, overlayfs). So the line is only
+// read for its being there, and the file is compared by looking at fd/N itself.
+
+// carrier is a process that has a descriptor with a lock.
+type carrier struct {
+	pid    int
+	shared bool
+}
+
+// deletedHolder is a process that carries a lock on a deleted file.
+type deletedHolder struct {
+	carrier
+	fd string // number of the descriptor
+	id fileID
+}
+
+// file is a name by which the deleted file can be opened.
+func (h *deletedHolder) file() string {
+	return "/proc/" + strconv.Itoa(h.pid) + "/fd/" + h.fd
+}
+
+func (h *deletedHolder) stillHolds() bool {
+	_, ok, _ := carries(h.pid, h.id)
+	return ok
+}
+
+// describe names the process that the deleted file records, if it is one of
+// those that share the lock, else the one that was found.
+func (h *deletedHolder) describe() Holder {
+	if f, err := os.OpenFile(h.file(), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0); err == nil {
+		defer f.Close()
+		if holder, ok := recordedHolder(f); ok {
+			return holder
+		}
+	}
+	return describe(h.pid, h.shared, time.Time{})
+}
+
+// lockLine looks for a flock(2) lock in the content of a fdinfo file.
+func lockLine(fdinfo []byte) (shared, ok bool) {
+	for line := range bytes.Lines(fdinfo) {
+		rest, found := bytes.CutPrefix(line, []byte("lock:"))
+		if !found {
+			continue
+		}
+		// "1:", "FLOCK", "ADVISORY", "WRITE", ...
+		if f := bytes.Fields(rest); len(f) >= 4 && string(f[1]) == "FLOCK" {
+			return string(f[3]) == "READ", true
+		}
+	}
+	return false, false
+}
+
+// carries reports whether process pid carries a lock on the file id.
+func carries(pid int, id fileID) (shared, ok bool, err error) {
+	err = eachDescriptor(pid, func(dir *os.File, fd string) bool {
+		if got, _, err := idOfEntry(dir, fd); err != nil || got != id {
+			return true
+		}
+		shared, ok = descriptorLock(pid, fd)
+		return !ok
+	})
+	return shared, ok, err
+}
+
+// carried returns nil if our own descriptor fd carries a lock of that kind.
+func carried(fd int, shared bool) error {
+	info, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(fd))
+	if err != nil {
+		return relock(fd, shared)
+	}
+	if s, ok := lockLine(info); !ok || s != shared {
+		return ErrNotCarried
+	}
+	return nil
+}
+
+// findCarriers searches all processes that may be inspected.
+func findCarriers(id fileID) ([]carrier, error) {
+	var found []carrier
+	err := eachProcess(func(pid int) bool {
+		if shared, ok, _ := carries(pid, id); ok {
+			found = append(found, carrier{pid, shared})
+		}
+		return true
+	})
+	return found, err
+}
+
+// findDeleted searches for a process that holds the lock on a deleted file of
+// that path; nil means that none was seen. With shared, one that holds a shared
+// lock does not count: it is in nobody's way.
+func findDeleted(path string, shared bool) *deletedHolder {
+	name, err := kernelName(path)
+	if err != nil {
+		return nil
+	}
+	name += " (deleted)"
+	var found *deletedHolder
+	eachProcess(func(pid int) bool {
+		eachDescriptor(pid, func(dir *os.File, fd string) bool {
+			if !readlinkIs(dir, fd, name) {
+				return true
+			}
+			// A living file can have that name too.
+			id, links, err := idOfEntry(dir, fd)
+			if err != nil || links != 0 {
+				return true
+			}
+			if theirs, ok := descriptorLock(pid, fd); ok && !(theirs && shared) {
+				found = &deletedHolder{carrier{pid, theirs}, fd, id}
+			}
+			return found == nil
+		})
+		return found == nil
+	})
+	return found
+}
+
+// kernelName returns the path as /proc prints it: without symbolic links.
+func kernelName(path string) (string, error) {
+	dir, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(dir)
+	real, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(dir))
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSuffix(real, "/") + "/" + filepath.Base(path), nil
+}
+
+// eachProcess calls do with the PID of every process until it returns false.
+func eachProcess(do func(pid int) bool) error {
+	names, err := directoryNames("/proc")
+	if err != nil {
+		return errors.Join(errors.ErrUnsupported, err)
+	}
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil && !do(pid) {
+			break
+		}
+	}
+	return nil
+}
+
+// eachDescriptor calls do with every descriptor of a process until it returns
+// false. A process that is gone, or a zombie, has none. dir is the directory
+// of the descriptors.
+func eachDescriptor(pid int, do func(dir *os.File, fd string) bool) error {
+	dir, err := os.Open("/proc/" + strconv.Itoa(pid) + "/fd")
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+			if _, err := os.Stat("/proc/self"); err != nil {
+				return errors.ErrUnsupported
+			}
+			return nil
+		}
+		return err
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	for _, fd := range names {
+		if !do(dir, fd) {
+			break
+		}
+	}
+	return nil
+}
+
+// idOfEntry tells which file a descriptor is open on. It asks the kernel only
+// for what it knows already: a hung network file system does not hang it.
+func idOfEntry(dir *os.File, fd string) (id fileID, links uint32, err error) {
+	var st unix.Statx_t
+	err = unix.Statx(int(dir.Fd()), fd, unix.AT_STATX_DONT_SYNC, unix.STATX_INO|unix.STATX_NLINK, &st)
+	return fileID{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}, st.Nlink, err
+}
+
+func readlinkIs(dir *os.File, fd, want string) bool {
+	buf := make([]byte, len(want)+1)
+	n, err := unix.Readlinkat(int(dir.Fd()), fd, buf)
+	return err == nil && string(buf[:n]) == want
+}
+
+func descriptorLock(pid int, fd string) (shared, ok bool) {
+	info, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/fdinfo/" + fd)
+	if err != nil {
+		return false, false
+	}
+	return lockLine(info)
+}
+
+func directoryNames(path string) ([]string, error) {
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	return dir.Readdirnames(-1)
+}
+
+// describe tells what is to be known of a process. recorded is when its PID
+// was written into the lock file, zero if it was not.
+func describe(pid int, shared bool, recorded time.Time) Holder {
+	h := Holder{PID: pid, UID: -1, Shared: shared}
+	proc := "/proc/" + strconv.Itoa(pid)
+	if stat, err := os.ReadFile(proc + "/stat"); err == nil {
+		h.Started = startTime(stat)
+	}
+	if status, err := os.ReadFile(proc + "/status"); err == nil {
+		h.UID = effectiveUID(status)
+	}
+	if line, err := os.ReadFile(proc + "/cmdline"); err == nil && len(line) > 0 {
+		h.Args = strings.Split(strings.TrimRight(string(line), "\x00"), "\x00")
+	}
+	h.Since = later(h.Started, recorded)
+	return h
+}
+
+// startTime reads the start time from the content of /proc/PID/stat, field 22,
+// in ticks of 10 ms since boot (proc_pid_stat(5); USER_HZ is 100 everywhere):
+//
+//	5577 (sleep) S 5570 5577 5570 34816 5577 4194304 98 0 0 0 0 0 0 0 20 0 1 0 8230931 ...
+//
+// Field 2 may hold blanks and parentheses; the last ")" ends it.
+func startTime(stat []byte) time.Time {
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	const start = 22 - 3 // fields[0] is field 3
+	if len(fields) <= start {
+		return time.Time{}
+	}
+	ticks, err := strconv.ParseInt(string(fields[start]), 10, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	var up unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
+		return time.Time{}
+	}
+	return time.Now().Add(time.Duration(ticks)*10*time.Millisecond - time.Duration(up.Nano())).Round(0)
+}
+
+// effectiveUID reads the second number of this line of /proc/PID/status, -1 if
+// there is none:
+//
+//	Uid:	1000	1000	1000	1000
+func effectiveUID(status []byte) int {
+	for line := range bytes.Lines(status) {
+		if rest, ok := bytes.CutPrefix(line, []byte("Uid:")); ok {
+			if f := bytes.Fields(rest); len(f) >= 2 {
+				if uid, err := strconv.Atoi(string(f[1])); err == nil {
+					return uid
+				}
+			}
+		}
+	}
+	return -1
+}

@@ -1,0 +1,59 @@
+package lock
+
+import (
+	"testing"
+	"time"
+)
+
+func TestLockLine(t *testing.T) {
+	const head = "pos:\t0\nflags:\t0100000\nmnt_id:\t29\nino:\t1234\n"
+	for _, tc := range []struct {
+		fdinfo     string
+		shared, ok bool
+	}{
+		{head, false, false},
+		{head + "lock:\t1: FLOCK  ADVISORY  WRITE 5577 fe:00:1234567 0 EOF\n", false, true},
+		{head + "lock:\t1: FLOCK  ADVISORY  READ 5577 fe:00:1234567 0 EOF\n", true, true},
+		{head + "lock:\t1: POSIX  ADVISORY  WRITE 5577 fe:00:1234567 0 EOF\n", false, false},
+		{head + "lock:\t1: OFDLCK ADVISORY  WRITE -1 fe:00:1 0 EOF\nlock:\t2: FLOCK  ADVISORY  WRITE 0 fe:00:1 0 EOF\n", false, true},
+		{"lock:", false, false},
+		{"lock:\t1: FLOCK", false, false},
+		{"", false, false},
+	} {
+		if shared, ok := lockLine([]byte(tc.fdinfo)); shared != tc.shared || ok != tc.ok {
+			t.Errorf("lockLine(%q) = %v, %v; want %v, %v", tc.fdinfo, shared, ok, tc.shared, tc.ok)
+		}
+	}
+}
+
+func TestStartTime(t *testing.T) {
+	const tail = " S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 "
+	var base time.Time
+	for _, name := range []string{"(sleep)", "(a b) c)", "(()", "(\n)"} {
+		a := startTime([]byte("5577 " + name + tail + "100 0 0\n"))
+		b := startTime([]byte("5577 " + name + tail + "300 0 0\n"))
+		if d := b.Sub(a); d < 1990*time.Millisecond || d > 2010*time.Millisecond {
+			t.Errorf("%s: 200 ticks are %v; want 2s", name, d)
+		}
+		base = a
+	}
+	if base.After(time.Now()) {
+		t.Errorf("100 ticks after boot is %v", base)
+	}
+	for _, bad := range []string{"", "5577", "5577 (sleep", "5577 (sleep) S 1 2", "5577 (sleep)" + tail + "x"} {
+		if got := startTime([]byte(bad)); !got.IsZero() {
+			t.Errorf("startTime(%q) = %v; want zero", bad, got)
+		}
+	}
+}
+
+func FuzzProcLines(f *testing.F) {
+	f.Add([]byte("lock:\t1: FLOCK  ADVISORY  WRITE 5577 fe:00:1234567 0 EOF\n"))
+	f.Add([]byte("5577 (sleep) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 100 0 0\n"))
+	f.Add([]byte("Uid:\t1000\t1000\t1000\t1000\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		lockLine(b)
+		startTime(b)
+		effectiveUID(b)
+	})
+}
