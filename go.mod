@@ -4,5 +4,6 @@ go 1.26.0
 
 require (
 	github.com/gofrs/flock v0.13.1
+	github.com/spf13/pflag v1.0.10
 	golang.org/x/sys v0.49.0
 )

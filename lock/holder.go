@@ -78,17 +78,7 @@ func (h Holder) CommandLine() string {
 // Linux only (errors.ErrUnsupported elsewhere): it needs /proc, and sees the
 // processes of one's own user (all, for root) in one's PID namespace.
 func Holders(path string) ([]Holder, error) {
-	r, err := newRequest("Holders", path, nil)
-	if err != nil {
-		return nil, err
-	}
-	f, err := openForLook(r.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if h := findDeleted(r.path, false); h != nil {
-			return []Holder{h.describe()}, nil
-		}
-		return nil, err
-	}
+	f, err := Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +151,8 @@ type Inspection struct {
 	// have. A file that is not a PID file has none.
 	PID int
 
-	// Absent says that there is no file at the path.
+	// Absent says that there is no file at the path. It may be Held all the
+	// same, see Inspect.
 	Absent bool
 }
 
@@ -176,15 +167,8 @@ type Inspection struct {
 // otherwise it is nil. An absent file is Free, unless on Linux a process still
 // holds the deleted one.
 func Inspect(path string) (Inspection, error) {
-	r, err := newRequest("Inspect", path, nil)
-	if err != nil {
-		return Inspection{}, err
-	}
-	f, err := openForLook(r.path)
+	f, err := Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if h := findDeleted(r.path, false); h != nil {
-			return Inspection{State: Held, Holder: h.describe(), Absent: true}, nil
-		}
 		return Inspection{State: Free, Absent: true}, nil
 	}
 	if err != nil {
@@ -201,7 +185,7 @@ func InspectFile(f *os.File) (Inspection, error) {
 	if err != nil {
 		return Inspection{}, err
 	}
-	in := Inspection{PID: recordedPID(f, file)}
+	in := Inspection{PID: recordedPID(f, file), Absent: linksOf(file) == 0}
 	if h, ok := recordedHolder(f); ok {
 		in.State, in.Holder = Held, h
 		return in, nil
@@ -268,8 +252,29 @@ func recordedHolder(f *os.File) (Holder, bool) {
 	return h, true
 }
 
-// openForLook opens a lock file to look at it. What can't be locked is not
-// opened.
+// Open opens a lock file to look at it, for reading only and without touching
+// the lock. If there is no such file, but a process holds the lock on one that
+// was deleted from path (Linux only), the deleted file is opened.
+//
+// Errors are *fs.PathError: ErrFileType for what can't be locked, which is not
+// opened, or the system's reason.
+func Open(path string) (*os.File, error) {
+	r, err := newRequest("Open", path, nil)
+	if err != nil {
+		return nil, err
+	}
+	f, err := openForLook(r.path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	if h := findDeleted(r.path, false); h != nil {
+		if f, err := h.open(); err == nil {
+			return f, nil
+		}
+	}
+	return nil, err
+}
+
 func openForLook(path string) (*os.File, error) {
 	file, err := os.Lstat(path)
 	if err != nil {

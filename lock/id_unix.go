@@ -9,3 +9,7 @@ func idOf(file fs.FileInfo) fileID {
 	st := file.Sys().(*syscall.Stat_t)
 	return fileID{uint64(st.Dev), uint64(st.Ino)}
 }
+
+func linksOf(file fs.FileInfo) uint64 {
+	return uint64(file.Sys().(*syscall.Stat_t).Nlink)
+}

@@ -41,6 +41,10 @@ func (h *deletedHolder) file() string {
 	return "/proc/" + strconv.Itoa(h.pid) + "/fd/" + h.fd
 }
 
+func (h *deletedHolder) open() (*os.File, error) {
+	return os.OpenFile(h.file(), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+}
+
 func (h *deletedHolder) stillHolds() bool {
 	_, ok, _ := carries(h.pid, h.id)
 	return ok
@@ -49,7 +53,7 @@ func (h *deletedHolder) stillHolds() bool {
 // describe names the process that the deleted file records, if it is one of
 // those that share the lock, else the one that was found.
 func (h *deletedHolder) describe() Holder {
-	if f, err := os.OpenFile(h.file(), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0); err == nil {
+	if f, err := h.open(); err == nil {
 		defer f.Close()
 		if holder, ok := recordedHolder(f); ok {
 			return holder

@@ -4,6 +4,7 @@ package lock
 
 import (
 	"errors"
+	"os"
 	"time"
 )
 
@@ -16,9 +17,10 @@ type carrier struct {
 
 type deletedHolder struct{ carrier }
 
-func (h *deletedHolder) file() string     { panic("unreachable") }
-func (h *deletedHolder) stillHolds() bool { panic("unreachable") }
-func (h *deletedHolder) describe() Holder { panic("unreachable") }
+func (h *deletedHolder) file() string            { panic("unreachable") }
+func (h *deletedHolder) open() (*os.File, error) { panic("unreachable") }
+func (h *deletedHolder) stillHolds() bool        { panic("unreachable") }
+func (h *deletedHolder) describe() Holder        { panic("unreachable") }
 
 func carries(int, fileID) (shared, ok bool, err error) { return false, false, errors.ErrUnsupported }
 

@@ -1,0 +1,252 @@
+package pidfile
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+
+	"github.com/lockrun/lockrun/internal/pidtext"
+	"github.com/lockrun/lockrun/lock"
+)
+
+var (
+	// ErrNotPIDFile says that a file is not ours to write: it holds something
+	// else than one number and white space, has a second hard link, or is not
+	// a regular file. It is left as it was.
+	ErrNotPIDFile = errors.New("not a PID file")
+
+	// ErrDirectory and ErrDevice are ErrNotPIDFile too. Such a thing can be
+	// locked (lock.TryAcquire), but nothing is written into it.
+	ErrDirectory = fmt.Errorf("a directory: %w", ErrNotPIDFile)
+	ErrDevice    = fmt.Errorf("a device: %w", ErrNotPIDFile)
+
+	// ErrOwner says that a file belongs to another user than ourselves or
+	// root, who could write any PID into it.
+	ErrOwner = errors.New("belongs to another user")
+)
+
+// Options are the details of a PID file. A nil *Options means the zero value.
+type Options struct {
+	// Mode is the permission of the file if it has to be created, whatever the
+	// umask. Zero means 0600; who may read the file may lock it (see
+	// lock.Options).
+	Mode fs.FileMode
+
+	// Keep makes Close empty the file instead of removing it: for a file that
+	// flock(1) waits for too.
+	Keep bool
+}
+
+// File is a held PID file: its lock, and the right to write a PID into it.
+// There is one as long as the lock is held.
+type File struct {
+	lock *lock.Lock
+	keep bool
+
+	mu     sync.Mutex
+	file   *os.File // a second description; the locked one can't be written
+	before []byte   // content before the first Write
+}
+
+// Hold takes the lock on the PID file path, or refuses at once, and writes the
+// PID of this process into it. The errors are those of TryOpen and of Write.
+func Hold(path string, opt *Options) (*File, error) {
+	f, err := TryOpen(path, opt)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Write(os.Getpid()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// TryOpen takes the lock on the PID file path, or refuses at once. The file is
+// not written yet.
+//
+// If it is held the error is a *lock.HeldError (errors.Is lock.ErrHeld), which
+// names the holder. A file that is not a PID file or not ours is ErrNotPIDFile
+// or ErrOwner in a *fs.PathError. The rest is as for lock.TryAcquire.
+func TryOpen(path string, opt *Options) (*File, error) {
+	if opt == nil {
+		opt = &Options{}
+	}
+	l, err := lock.TryAcquire(path, &lock.Options{Mode: opt.Mode})
+	if err != nil {
+		return nil, err
+	}
+	return open(l, opt)
+}
+
+// Open is TryOpen, but waits for the lock as long as ctx allows (see
+// lock.Acquire). It does not wait for a file that it would not write.
+func Open(ctx context.Context, path string, opt *Options) (*File, error) {
+	if opt == nil {
+		opt = &Options{}
+	}
+	f, err := openForLook(path)
+	if err == nil {
+		_, err = check(f)
+		f.Close()
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	l, err := lock.Acquire(ctx, path, &lock.Options{Mode: opt.Mode})
+	if err != nil {
+		return nil, err
+	}
+	return open(l, opt)
+}
+
+func open(l *lock.Lock, opt *Options) (*File, error) {
+	file, before, err := openLocked(l)
+	if err != nil {
+		if l.Created() {
+			l.Remove()
+		}
+		l.Release()
+		return nil, err
+	}
+	return &File{lock: l, keep: opt.Keep, file: file, before: before}, nil
+}
+
+func openLocked(l *lock.Lock) (*os.File, []byte, error) {
+	// What is not ours may not be writable either; say the more useful thing.
+	look, err := l.OpenFile(os.O_RDONLY)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer look.Close()
+	before, err := check(look)
+	if err != nil {
+		return nil, nil, err
+	}
+	file, err := l.OpenFile(os.O_WRONLY)
+	return file, before, err
+}
+
+// check returns the content of a file that may be written, or why it may not.
+func check(f *os.File) ([]byte, error) {
+	refuse := func(err error) ([]byte, error) {
+		return nil, &fs.PathError{Op: "pidfile", Path: f.Name(), Err: err}
+	}
+	file, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	uid, links := owner(file)
+	switch {
+	case file.IsDir():
+		return refuse(ErrDirectory)
+	case !file.Mode().IsRegular():
+		return refuse(ErrDevice)
+	case uid != 0 && uid != os.Geteuid():
+		return refuse(fmt.Errorf("%w: uid %d", ErrOwner, uid))
+	case links > 1:
+		return refuse(fmt.Errorf("%d hard links: %w", links, ErrNotPIDFile))
+	}
+	content, err := io.ReadAll(io.LimitReader(f, pidtext.MaxSize+1))
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := pidtext.Parse(content); !ok {
+		return refuse(fmt.Errorf("holds something else than a PID: %w", ErrNotPIDFile))
+	}
+	return content, nil
+}
+
+// Path returns the absolute path of the file.
+func (f *File) Path() string { return f.lock.Path() }
+
+// Lock returns the lock on the file, to hand it to a child or to verify it. Do
+// not release it; use Close.
+func (f *File) Lock() *lock.Lock { return f.lock }
+
+// Write writes pid into the file, as "PID\n". It may be called again, say with
+// the PID of a command that was started. On an error, such as a full disk, the
+// file holds what it held before.
+func (f *File) Write(pid int) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file == nil {
+		return &fs.PathError{Op: "pidfile", Path: f.Path(), Err: fs.ErrClosed}
+	}
+	content := pidtext.Format(pid)
+	if err := f.replace(content); err != nil {
+		// The old content fits, having been there.
+		f.replace(f.before)
+		return err
+	}
+	f.before = content
+	return nil
+}
+
+// replace writes in place, and with one write all that stood there: a full disk
+// is noticed before anything is lost, and who reads, or finds what a SIGKILL
+// between the two calls left behind, finds one PID and white space.
+func (f *File) replace(content []byte) error {
+	padded := content
+	if pad := len(f.before) - len(content); pad > 0 {
+		padded = append(bytes.Clone(content), bytes.Repeat([]byte("\n"), pad)...)
+	}
+	if _, err := f.file.WriteAt(padded, 0); err != nil {
+		return err
+	}
+	return f.file.Truncate(int64(len(content)))
+}
+
+// Close removes the file (or empties it, see Options.Keep) while the lock is
+// still held, and then gives the lock up: it is free even if other processes
+// have the descriptor still. The file is touched only if the path still names
+// it; if not, the error is lock.ErrMoved, and the lock is released all the same.
+// A second Close is fs.ErrClosed.
+func (f *File) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file == nil {
+		return &fs.PathError{Op: "pidfile", Path: f.Path(), Err: fs.ErrClosed}
+	}
+	var err error
+	if f.keep {
+		if err = f.lock.Verify(); err == nil {
+			err = f.file.Truncate(0)
+		}
+	} else {
+		err = f.lock.Remove()
+		if errors.Is(err, fs.ErrPermission) {
+			// The directory is not writable any more: privileges were dropped.
+			err = f.file.Truncate(0)
+		}
+	}
+	err = errors.Join(err, f.file.Close(), f.lock.Release())
+	f.file = nil
+	return err
+}
+
+// Read returns the PID that stands in the file path. Whether that process runs,
+// or is the one that the file means, is not known from that: see Inspect. The
+// error is fs.ErrNotExist without a file, ErrNotPIDFile for other content, and
+// 0 with a nil error means that there is no number a process can have.
+func Read(path string) (int, error) {
+	f, err := openForLook(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, pidtext.MaxSize+1))
+	if err != nil {
+		return 0, err
+	}
+	pid, ok := pidtext.Parse(content)
+	if !ok {
+		return 0, &fs.PathError{Op: "pidfile", Path: path, Err: ErrNotPIDFile}
+	}
+	return pid, nil
+}
