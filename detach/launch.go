@@ -1,0 +1,286 @@
+package detach
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/lockrun/lockrun/pidfile"
+	"golang.org/x/sys/unix"
+)
+
+// killAfter is how long a daemon that was not ready in time has to obey SIGTERM.
+const killAfter = 5 * time.Second
+
+// launch starts the daemon and waits for its word. It returns only without one.
+func (c *Config) launch() error {
+	stdin, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer stdin.Close()
+	output, err := c.openLog()
+	if err != nil {
+		return err
+	}
+	defer output.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	defer w.Close()
+
+	closeOnExecFrom(3)
+	if !c.SessionLeader {
+		// An orphan of ours is then our child, whose end we can wait for.
+		defer becomeSubreaper()()
+	}
+	first := leader
+	if c.SessionLeader {
+		first = daemon
+	}
+	var g group
+	var atExit pidfile.AtExit
+	atExit.Push(func() { g.signal(syscall.SIGTERM) })
+	stopCatching := atExit.Catch()
+	defer stopCatching()
+	pid, err := startSelf(first, w, []uintptr{stdin.Fd(), output.Fd(), output.Fd()}, c.Keep, true)
+	if err != nil {
+		return &StartError{Status: statusSystem, Text: err.Error()}
+	}
+	g.set(pid)
+	defer g.reap()
+	w.Close()
+
+	if t := c.readyTimeout(); t >= 0 {
+		r.SetReadDeadline(time.Now().Add(t))
+	}
+	line, err := readLine(r)
+	if m, ok := decodeMessage(line); ok {
+		if m.ready {
+			os.Exit(0)
+		}
+		return &StartError{Status: m.status, Text: m.text, held: m.held}
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		g.signal(syscall.SIGTERM)
+		r.SetReadDeadline(time.Now().Add(killAfter))
+		if _, err := io.Copy(io.Discard, r); err != nil {
+			g.signal(syscall.SIGKILL)
+		}
+		return &StartError{Status: statusTimeout, Text: fmt.Sprintf("not ready within %v%s", c.readyTimeout(), c.seeLog())}
+	}
+	e := &StartError{Status: statusUnclear, Text: "ended before it was ready"}
+	if ws, ok := g.daemonStatus(pid, c.SessionLeader); ok {
+		if ws.Signaled() {
+			e.Status = statusSignalled + int(ws.Signal())
+			e.Text += fmt.Sprintf(": killed by %s", unix.SignalName(ws.Signal()))
+		} else {
+			e.Status = max(ws.ExitStatus(), statusUnclear)
+			e.Text += fmt.Sprintf(": exit status %d", ws.ExitStatus())
+		}
+	}
+	e.Text += c.seeLog()
+	return e
+}
+
+func (c *Config) seeLog() string {
+	if c.Log == "" {
+		return ""
+	}
+	return ", see " + c.Log
+}
+
+func (c *Config) openLog() (*os.File, error) {
+	if c.Log == "" {
+		return os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	}
+	return os.OpenFile(c.Log, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOCTTY, 0o640)
+}
+
+// lead is all that the session leader does: it starts the daemon and exits.
+func (c *Config) lead(pipe *os.File) {
+	if _, err := startSelf(daemon, pipe, []uintptr{0, 1, 2}, c.Keep, false); err != nil {
+		(&Daemon{pipe: pipe}).Fail(statusSystem, err)
+	}
+	os.Exit(0)
+}
+
+// startSelf starts this program again, in that role. It inherits the standard
+// descriptors, those to keep and the pipe, and nothing else.
+func startSelf(r role, pipe *os.File, standard []uintptr, keep []int, setsid bool) (int, error) {
+	mark, err := marker(r, pipe)
+	if err != nil {
+		return 0, err
+	}
+	files := make([]uintptr, max(3, int(pipe.Fd())+1, slices.Max(append(keep, 0))+1))
+	for i := range files {
+		files[i] = ^uintptr(0) // closed
+	}
+	copy(files, standard)
+	files[pipe.Fd()] = pipe.Fd()
+	for _, fd := range keep {
+		if fd > 2 {
+			files[fd] = uintptr(fd)
+		}
+	}
+	exe, err := executable()
+	if err != nil {
+		return 0, err
+	}
+	defer defaultSignals()()
+	pid, err := syscall.ForkExec(exe, os.Args, &syscall.ProcAttr{
+		Env:   append(os.Environ(), mark),
+		Files: files,
+		Sys:   &syscall.SysProcAttr{Setsid: setsid},
+	})
+	if err != nil {
+		return 0, &os.PathError{Op: "exec", Path: exe, Err: err}
+	}
+	return pid, nil
+}
+
+// executable returns the path of this program. Its name becomes the name of the
+// process, which "/proc/self/exe" would make "exe"; so that is only taken when
+// the program at the path is another one by now, as after an upgrade.
+func executable() (string, error) {
+	path, err := os.Executable()
+	if err != nil || runtime.GOOS != "linux" {
+		return path, err
+	}
+	running, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return path, nil
+	}
+	if there, err := os.Stat(path); err != nil || !os.SameFile(there, running) {
+		return "/proc/self/exe", nil
+	}
+	return path, nil
+}
+
+// defaultSignals makes the next program that is started begin with no signal
+// blocked and none ignored but SIGHUP and SIGINT, and returns what ends that.
+//
+// The Go runtime has replaced most inherited dispositions by handlers, and a
+// handler becomes the default in a new program. It leaves the terminal's stop
+// signals alone until somebody asks for them.
+func defaultSignals() (restore func()) {
+	c := make(chan os.Signal, 1)
+	for _, s := range []os.Signal{unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGCONT} {
+		if signal.Ignored(s) || ignoredByKernel(s.(syscall.Signal)) {
+			signal.Notify(c, s)
+		}
+	}
+	runtime.LockOSThread()
+	unblock := unblockSignals()
+	return func() {
+		unblock()
+		runtime.UnlockOSThread()
+		signal.Stop(c)
+	}
+}
+
+// readLine reads up to a newline; there is never more than one line.
+func readLine(r io.Reader) ([]byte, error) {
+	buf := make([]byte, 0, maxMessage)
+	for !strings.HasSuffix(string(buf), "\n") {
+		if len(buf) == cap(buf) {
+			return buf, io.ErrShortBuffer
+		}
+		n, err := r.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if err != nil {
+			return buf, err
+		}
+	}
+	return buf, nil
+}
+
+// group is the process group of the daemon, whose leader is our child. It is
+// signalled only before that child is reaped: until then nobody else can have
+// its number.
+type group struct {
+	mu  sync.Mutex
+	pid int // 0: not started, or reaped
+}
+
+func (g *group) set(pid int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.pid = pid
+}
+
+func (g *group) signal(s syscall.Signal) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.pid != 0 {
+		syscall.Kill(-g.pid, s)
+	}
+}
+
+// daemonStatus waits for the end of the daemon, which has closed its pipe. It
+// is our child, or as an orphan has become it (see becomeSubreaper).
+func (g *group) daemonStatus(first int, isDaemon bool) (syscall.WaitStatus, bool) {
+	type result struct {
+		ws syscall.WaitStatus
+		ok bool
+	}
+	c := make(chan result, 1)
+	go func() {
+		for {
+			var ws syscall.WaitStatus
+			pid, err := syscall.Wait4(-first, &ws, 0, nil)
+			if err == syscall.EINTR {
+				continue
+			}
+			if err != nil {
+				c <- result{}
+				return
+			}
+			if isDaemon || pid != first {
+				c <- result{ws, true}
+				return
+			}
+			// The leader's own end tells something only if it failed.
+			if ws.Signaled() || ws.ExitStatus() != 0 {
+				c <- result{ws, true}
+				return
+			}
+		}
+	}()
+	g.set(0)
+	select {
+	case r := <-c:
+		return r.ws, r.ok
+	case <-time.After(time.Second): // it closed the pipe and lives on
+		return 0, false
+	}
+}
+
+// reap waits for those of the group that have ended.
+func (g *group) reap() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.pid == 0 {
+		return
+	}
+	for {
+		pid, err := syscall.Wait4(-g.pid, nil, syscall.WNOHANG, nil)
+		if err == syscall.EINTR {
+			continue
+		}
+		if pid <= 0 || err != nil {
+			break
+		}
+	}
+	g.pid = 0
+}

@@ -1,0 +1,65 @@
+package detach
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+)
+
+// message is what the daemon tells the launcher, once, in one line:
+//
+//	ready
+//	failed STATUS held|other "reason"
+//
+// The reason is quoted as a Go string. Launcher and daemon are the same
+// program, so the protocol has no version; a program that was replaced between
+// two starts of itself is started from /proc/self/exe.
+type message struct {
+	ready  bool
+	status int
+	held   bool
+	text   string
+}
+
+// maxMessage is more than a reason needs; a pipe takes that much in one write.
+const maxMessage = 4096
+
+func (m message) encode() []byte {
+	if m.ready {
+		return []byte("ready\n")
+	}
+	kind := "other"
+	if m.held {
+		kind = "held"
+	}
+	text := m.text
+	for {
+		if line := fmt.Appendf(nil, "failed %d %s %q\n", m.status, kind, text); len(line) <= maxMessage {
+			return line
+		}
+		text = text[:len(text)*3/4]
+	}
+}
+
+func decodeMessage(line []byte) (message, bool) {
+	line, complete := bytes.CutSuffix(line, []byte("\n"))
+	if !complete {
+		return message{}, false
+	}
+	if string(line) == "ready" {
+		return message{ready: true}, true
+	}
+	f := bytes.SplitN(line, []byte(" "), 4)
+	if len(f) != 4 || string(f[0]) != "failed" {
+		return message{}, false
+	}
+	status, err := strconv.Atoi(string(f[1]))
+	if err != nil || status < 1 || status > 255 || string(f[2]) != "held" && string(f[2]) != "other" {
+		return message{}, false
+	}
+	text, err := strconv.Unquote(string(f[3]))
+	if err != nil {
+		return message{}, false
+	}
+	return message{status: status, held: string(f[2]) == "held", text: text}, true
+}
