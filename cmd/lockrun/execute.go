@@ -1,0 +1,91 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// execError is why a command can't be executed, with the exit status for it.
+type execError struct {
+	status int
+	text   string
+}
+
+func (e *execError) Error() string { return e.text }
+
+// startProcess executes argv as a child with our standard descriptors, and
+// those that are not close-on-exec. It returns when the command was really
+// executed.
+//
+// Not os.StartProcess: its first call forks a child to see whether pidfds
+// work, which costs a short run several per cent.
+func startProcess(argv []string, ownGroup bool) (int, error) {
+	path, err := lookPath(argv[0])
+	if err != nil {
+		return 0, err
+	}
+	attr := &syscall.ProcAttr{
+		Env:   os.Environ(),
+		Files: []uintptr{0, 1, 2},
+		Sys:   &syscall.SysProcAttr{Setpgid: ownGroup},
+	}
+	pid, err := syscall.ForkExec(path, argv, attr)
+	if err == unix.ENOEXEC {
+		// A script without "#!", which execvp(3) gives to the shell too.
+		pid, err = syscall.ForkExec("/bin/sh", append([]string{"/bin/sh", path}, argv[1:]...), attr)
+	}
+	switch err {
+	case nil:
+		return pid, nil
+	case unix.ENOENT:
+		if _, e := os.Stat(path); e == nil {
+			return 0, &execError{exitCannotExec, fmt.Sprintf("can't execute %s: its interpreter is missing (first line or dynamic loader)", argv[0])}
+		}
+		return 0, &execError{exitNotFound, fmt.Sprintf("can't execute %s: not found", argv[0])}
+	case unix.EAGAIN, unix.ENOMEM:
+		return 0, &execError{exitSystem, fmt.Sprintf("can't start %s: %v", argv[0], err)}
+	}
+	return 0, &execError{exitCannotExec, fmt.Sprintf("can't execute %s: %v", argv[0], err)}
+}
+
+// lookPath finds a command as execvp(3) does: an empty element of PATH is the
+// working directory, and a file that may not be executed is remembered while
+// the search goes on.
+func lookPath(name string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, nil
+	}
+	if name == "" {
+		return "", &execError{exitNotFound, "the command is an empty word"}
+	}
+	search, ok := os.LookupEnv("PATH")
+	if !ok {
+		search = "/bin:/usr/bin"
+	}
+	var denied error
+	for _, dir := range strings.Split(search, ":") {
+		if dir == "" {
+			dir = "."
+		}
+		path := dir + "/" + name
+		fi, err := os.Stat(path)
+		if err == nil && !fi.IsDir() {
+			if err = unix.Access(path, unix.X_OK); err == nil {
+				return path, nil
+			}
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			denied = err
+		}
+	}
+	if denied != nil {
+		return "", &execError{exitCannotExec, fmt.Sprintf("can't execute %s: permission denied", name)}
+	}
+	return "", &execError{exitNotFound, fmt.Sprintf("%s: not found in PATH", name)}
+}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"github.com/lockrun/lockrun/lock"
+	"github.com/lockrun/lockrun/pidfile"
+	"golang.org/x/sys/unix"
+)
+
+// Exit statuses. A command's own status is passed on, 128+n when signal n killed
+// it. 64 to 77 are from sysexits(3), 124 to 127 as env(1) and timeout(1) have
+// them.
+const (
+	exitOK          = 0
+	exitUsage       = 64  // wrong flags or operands
+	exitSystem      = 71  // any other refusal of the system
+	exitLockFile    = 73  // the lock can't be opened, created or written
+	exitHeld        = 75  // another holds the lock, also after a bounded wait (-E changes it)
+	exitPermission  = 77  // not permitted, or not verifiable
+	exitCannotExec  = 126 // the command can't be executed
+	exitNotFound    = 127 // the command was not found
+	exitSignalled   = 128 // plus the signal's number
+	exitStatusDead  = 1   // status: nothing runs, a PID is left (LSB)
+	exitStatusNone  = 3   // status: nothing runs (LSB); stop --must-run
+	exitStatusOther = 4   // status: unknown (LSB)
+)
+
+// exitStatus returns the status for what went wrong with a lock.
+func exitStatus(err error) int {
+	switch {
+	case errors.Is(err, lock.ErrHeld), errors.Is(err, context.DeadlineExceeded):
+		return exitHeld
+	case errors.Is(err, pidfile.ErrOwner), errors.Is(err, pidfile.ErrUnverified), errors.Is(err, errInstanceDir):
+		return exitPermission
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM), errors.Is(err, unix.ENOLCK):
+		return exitSystem
+	}
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return exitLockFile
+	}
+	return exitSystem
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime/debug"
+)
+
+const helpText = `usage: lockrun [flags] LOCK [--] COMMAND [ARG...]
+       lockrun [flags] -c 'SHELL STRING' LOCK
+       lockrun start [flags] LOCK [--] COMMAND [ARG...]
+       lockrun stop [flags] LOCK
+       lockrun status [flags] LOCK
+
+Run COMMAND while holding LOCK, and refuse when somebody else holds it.
+
+LOCK is a path if it has a slash in it, else the NAME of an instance, and then
+the -- is needed. The file holds the PID of the command; it is locked with
+flock(2), so it works together with flock(1).
+
+Flags of lockrun and lockrun start
+  -w, --wait            wait for the lock
+  -t, --timeout D       wait at most D: 300ms, 1m30s, or seconds; 0 is not to wait
+  -E, --exit-code N     exit with N instead of 75 when the lock is held
+  -q, --quiet           do not say who holds the lock
+  -c, --command STRING  run /bin/sh -c STRING
+      --no-pid          lock LOCK, whatever it holds, and do not write into it
+      --keep            empty LOCK at the end (start PATH removes it)
+      --remove          remove LOCK at the end (else it is emptied, for flock(1))
+      --log FILE        start: append the command's output to FILE
+
+Flags of lockrun stop (TERM, 10 s, KILL, 5 s; returns when the lock is free)
+  -q, --quiet           do not say that nothing runs
+      --must-run        exit with 3 when nothing runs
+
+Flags of lockrun status
+  -q, --quiet           say it by the exit status alone
+
+  -h, --help, -V, --version
+
+Exit status: that of COMMAND, 128+n if signal n killed it; 75 LOCK is held;
+64 usage, 73 LOCK can't be used, 77 not permitted or not verifiable, 71 other
+refusals of the system; 124 not ready in time, 126 COMMAND can't be executed,
+127 not found. status: 0 running, 1 dead and a PID left, 3 not running,
+4 unknown. stop: 0 stopped or nothing to stop, 75 still held.
+`
+
+func help([]string) int {
+	os.Stdout.WriteString(helpText)
+	return exitOK
+}
+
+func version([]string) int {
+	v := "(devel)"
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		v = info.Main.Version
+	}
+	fmt.Println("lockrun", v)
+	return exitOK
+}

@@ -1,0 +1,46 @@
+// Lockrun runs a command while it holds a lock, so that one instance runs.
+//
+// See the README and "lockrun --help".
+package main
+
+import (
+	"os"
+	"strings"
+)
+
+// A subcommand gets the arguments after its name and returns the exit status.
+type subcommand func(args []string) int
+
+// subcommandOf knows the subcommands by name. Every word here, and every word
+// that is reserved, can't be the NAME of a lock.
+func subcommandOf(word string) subcommand {
+	switch word {
+	case "start":
+		return start
+	case "stop":
+		return stop
+	case "status":
+		return status
+	case "help":
+		return help
+	case "version":
+		return version
+	}
+	return nil
+}
+
+// reserved are words that may become subcommands.
+var reserved = strings.Fields("run restart list wait signal verify check exec flock lockf setlock run-one run-this-one install-links")
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+func run(args []string) int {
+	if len(args) > 0 {
+		if sub := subcommandOf(args[0]); sub != nil {
+			return sub(args[1:])
+		}
+	}
+	return runCommand(args)
+}

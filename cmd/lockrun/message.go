@@ -1,0 +1,109 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/lockrun/lockrun/lock"
+)
+
+// Messages follow these rules. Standard output belongs to the command and to
+// what was asked for (help, version, status); everything else goes to standard
+// error, as one line that begins with "lockrun: ", in lower case, without a full
+// stop. Success is silent. What others chose, a path or a command line, is
+// printed without control characters.
+
+// complain prints a message to standard error.
+func complain(format string, args ...any) {
+	os.Stderr.WriteString("lockrun: " + oneLine(fmt.Sprintf(format, args...)) + "\n")
+}
+
+// usage complains about the command line.
+func usage(format string, args ...any) int {
+	complain(format+" (see lockrun --help)", args...)
+	return exitUsage
+}
+
+// refusal says who holds the lock, or what is wrong with it. name is what the
+// user calls the lock.
+func refusal(name string, err error) string {
+	var held *lock.HeldError
+	if errors.As(err, &held) {
+		s := name + ": held by " + who(held.Holder)
+		if held.Deleted {
+			s += ", though the file was deleted"
+		}
+		return s
+	}
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return name + ": " + hint(pe.Err)
+	}
+	return name + ": " + err.Error()
+}
+
+// hint adds the way out to the reasons that have one.
+func hint(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "the directory does not exist"
+	case strings.HasSuffix(err.Error(), "not a PID file"):
+		return err.Error() + " and is left alone; to lock it without writing use --no-pid"
+	}
+	return err.Error()
+}
+
+// who describes a holder: process, command line, user, for how long.
+func who(h lock.Holder) string {
+	if h.PID == 0 {
+		return "a process that can't be seen from here"
+	}
+	s := fmt.Sprintf("process %d (%s)", h.PID, h.CommandLine())
+	if h.UID >= 0 {
+		s += ", user " + userName(h.UID)
+	}
+	if !h.Since.IsZero() {
+		s += ", for " + age(h.Since)
+	}
+	return s
+}
+
+func userName(uid int) string {
+	if uid == 0 {
+		return "root" // everywhere, and saves reading /etc/passwd
+	}
+	id := strconv.Itoa(uid)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return id
+}
+
+// age returns how long ago a time was, in whole seconds and at most two units.
+func age(since time.Time) string {
+	d := max(0, time.Since(since)).Truncate(time.Second)
+	switch {
+	case d >= 24*time.Hour:
+		return fmt.Sprintf("%dd%dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
+	case d >= time.Hour:
+		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
+	}
+	return d.String()
+}
+
+// oneLine replaces what could move the cursor or end the line.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// supervisor runs one command under a held lock: it hands the lock to the
+// command, passes signals on, waits for its end and frees the lock.
+//
+// The command inherits the locked descriptor, so that it stays locked when the
+// supervisor is killed; when the command ends the supervisor unlocks, so that
+// nothing the command left behind keeps the lock.
+type supervisor struct {
+	hold *hold
+	tty  *terminal // nil without a controlling terminal
+
+	mu      sync.Mutex
+	command int // PID; 0 when it does not run, or is about to be reaped
+}
+
+// supervise runs the command and returns its exit status. started is called
+// when it was really executed. The lock is free afterwards, on every path.
+func supervise(h *hold, argv []string, started func() error) (status int, err error) {
+	s := &supervisor{hold: h, tty: controllingTerminal()}
+	defer h.release()
+
+	// Our own PID first: a full disk is noticed before anything runs.
+	if err := h.write(os.Getpid()); err != nil {
+		return exitLockFile, err
+	}
+	inherited, err := h.lock.File()
+	if err != nil {
+		return exitSystem, err
+	}
+	if _, err := unix.FcntlInt(inherited.Fd(), unix.F_SETFD, 0); err != nil {
+		return exitSystem, os.NewSyscallError("fcntl", err)
+	}
+	signals := s.catch()
+	// In the session of a terminal the command stays in our group, where
+	// Ctrl-C, Ctrl-Z and fg reach it; else it gets one of its own.
+	pid, err := startProcess(argv, s.tty == nil)
+	if err != nil {
+		var e *execError
+		if errors.As(err, &e) {
+			return e.status, err
+		}
+		return exitSystem, err
+	}
+	s.command = pid
+	if err := h.write(pid); err != nil {
+		// Ours stands there, and we carry the lock too.
+		complain("%s: %v", h.lock.Path(), err)
+	}
+	go func() {
+		for sig := range signals {
+			s.forward(sig.(syscall.Signal))
+		}
+	}()
+	if err := started(); err != nil {
+		s.signal(syscall.SIGTERM)
+	}
+	ws := s.wait(pid)
+	if err := h.release(); err != nil {
+		complain("%s: %v", h.lock.Path(), err)
+	}
+	if !ws.Signaled() {
+		return ws.ExitStatus(), nil
+	}
+	if ws.Signal() == syscall.SIGINT {
+		dieOfInterrupt()
+	}
+	return exitSignalled + int(ws.Signal()), nil
+}
+
+// catch asks for the signals that are passed on. Those that were ignored when
+// we were started (nohup) stay so, for the command too.
+func (s *supervisor) catch() <-chan os.Signal {
+	pass := []os.Signal{
+		unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2,
+		unix.SIGALRM, unix.SIGCONT, unix.SIGWINCH,
+	}
+	if s.tty == nil {
+		pass = append(pass, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU)
+	}
+	c := make(chan os.Signal, 64)
+	for _, sig := range pass {
+		if !signal.Ignored(sig) {
+			signal.Notify(c, sig)
+		}
+	}
+	return c
+}
+
+// forward passes a signal on to the command, and to it alone: to what else it
+// started, a SIGUSR1 could be deadly.
+func (s *supervisor) forward(sig syscall.Signal) {
+	switch sig {
+	case unix.SIGINT, unix.SIGQUIT, unix.SIGWINCH:
+		// In the foreground they come from the terminal, which gave them to
+		// the command as well.
+		if s.tty.inForeground() {
+			return
+		}
+	case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
+		s.signal(sig)
+		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		return
+	}
+	s.signal(sig)
+}
+
+func (s *supervisor) signal(sig syscall.Signal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.command != 0 {
+		syscall.Kill(s.command, sig)
+	}
+}
+
+// wait waits for the end of the command and returns how it ended.
+//
+// Race, closed by looking at the end first and reaping later:
+//
+//  1. The command ends and is reaped; its number is free.
+//  2. A new process gets that number.
+//  3. A signal is passed on, and hits the stranger.
+func (s *supervisor) wait(pid int) syscall.WaitStatus {
+	return reap(pid, func() {
+		s.mu.Lock()
+		s.command = 0
+		s.mu.Unlock()
+	})
+}
+
+// dieOfInterrupt ends this process by SIGINT: a shell ends its loop only if the
+// command in it died of Ctrl-C.
+func dieOfInterrupt() {
+	signal.Reset(syscall.SIGINT)
+	if os.Getpid() != 1 {
+		syscall.Kill(os.Getpid(), syscall.SIGINT)
+		select {}
+	}
+}
+
+// terminal is our controlling terminal.
+type terminal struct{ f *os.File }
+
+func controllingTerminal() *terminal {
+	fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	return &terminal{os.NewFile(uintptr(fd), "/dev/tty")}
+}
+
+func (t *terminal) inForeground() bool {
+	if t == nil {
+		return false
+	}
+	group, err := unix.IoctlGetInt(int(t.f.Fd()), unix.TIOCGPGRP)
+	return err == nil && group == unix.Getpgrp()
+}
