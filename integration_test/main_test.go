@@ -1,0 +1,242 @@
+// Package integration_test runs lockrun, and programs that use the library, as
+// real processes: under real kernels' locks, on real terminals, beside real
+// servers.
+package integration_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// lockrun is the path of the command, built for this test run.
+var lockrun string
+
+// helpers are programs that this test binary becomes when it is started with
+// its name in LOCKRUN_TEST_HELPER; see helper. Each runs with the remaining
+// arguments and returns its exit status.
+var helpers = map[string]func(args []string) int{}
+
+const helperVariable = "LOCKRUN_TEST_HELPER"
+
+func TestMain(m *testing.M) {
+	if name, ok := os.LookupEnv(helperVariable); ok {
+		run := helpers[name]
+		if run == nil {
+			fmt.Fprintf(os.Stderr, "no test helper %q\n", name)
+			os.Exit(2)
+		}
+		os.Exit(run(os.Args[1:]))
+	}
+	os.Exit(runTests(m))
+}
+
+func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "lockrun-test")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	defer os.RemoveAll(dir)
+	// Other users run it too.
+	os.Chmod(dir, 0o755)
+	lockrun = filepath.Join(dir, "lockrun")
+	build := exec.Command("go", "build", "-o", lockrun, "github.com/lockrun/lockrun/cmd/lockrun")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+		return 2
+	}
+	// A developer's settings must not reach the tests.
+	for _, name := range []string{"LOCKRUN_DIR", "LOCKRUN_DETACH"} {
+		os.Unsetenv(name)
+	}
+	// Whatever the tests start, however detached, has this in its environment.
+	os.Setenv(runVariable, dir)
+	status := m.Run()
+	if left := leftBehind(dir); len(left) > 0 {
+		fmt.Fprintf(os.Stderr, "the tests left processes behind: %v\n", left)
+		return 1
+	}
+	return status
+}
+
+const runVariable = "LOCKRUN_TEST_RUN"
+
+// leftBehind kills, and returns, the processes that this test run started and
+// that are still there.
+func leftBehind(dir string) (left []string) {
+	entries, _ := os.ReadDir("/proc")
+	for _, entry := range entries {
+		var pid int
+		if _, err := fmt.Sscanf(entry.Name(), "%d", &pid); err != nil || pid == os.Getpid() {
+			continue
+		}
+		environ, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		if !bytes.Contains(environ, []byte(runVariable+"="+dir+"\x00")) || !alive(pid) {
+			continue
+		}
+		command, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		left = append(left, fmt.Sprintf("%d %q", pid, command))
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+	return left
+}
+
+// helper returns a command that runs one of helpers.
+func helper(t *testing.T, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	if helpers[name] == nil {
+		t.Fatalf("no test helper %q", name)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Env = append(os.Environ(), helperVariable+"="+name)
+	return cmd
+}
+
+// need skips a test without a program that it uses; in CI, where everything is
+// to be installed, it fails.
+func need(t *testing.T, program string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		missing(t, "needs the program %s", program)
+	}
+	return path
+}
+
+// needRoot skips a test that only root can run. CI runs the tests as root and
+// as an ordinary user.
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+}
+
+// missing skips the test, or fails it in CI.
+func missing(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+// result is how a command ended.
+type result struct {
+	status         int // 128+n if signal n killed it
+	stdout, stderr string
+	took           time.Duration
+}
+
+func (r result) String() string {
+	return fmt.Sprintf("status %d after %v, stdout %q, stderr %q", r.status, r.took, r.stdout, r.stderr)
+}
+
+// run runs lockrun to its end.
+func run(t *testing.T, args ...string) result {
+	t.Helper()
+	return runCmd(t, exec.Command(lockrun, args...))
+}
+
+// runCmd runs any command to its end.
+func runCmd(t *testing.T, cmd *exec.Cmd) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.WaitDelay = 10 * time.Second
+	begin := time.Now()
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatalf("%v: %v", cmd.Args, err)
+	}
+	return result{statusOf(cmd.ProcessState), stdout.String(), stderr.String(), time.Since(begin)}
+}
+
+func statusOf(state *os.ProcessState) int {
+	ws := state.Sys().(syscall.WaitStatus)
+	if ws.Signaled() {
+		return 128 + int(ws.Signal())
+	}
+	return ws.ExitStatus()
+}
+
+// want checks a result: its exit status, and a part of its standard error (""
+// means that it must be empty).
+func (r result) want(t *testing.T, status int, stderr string) {
+	t.Helper()
+	if r.status != status {
+		t.Errorf("%v; want status %d", r, status)
+	}
+	if stderr == "" && r.stderr != "" || !strings.Contains(r.stderr, stderr) {
+		t.Errorf("stderr %q; want %q in it", r.stderr, stderr)
+	}
+}
+
+// background starts a command that gets SIGTERM, and SIGKILL if it does not
+// obey, when the test ends. (A lockrun that is killed leaves its command.)
+func background(t *testing.T, cmd *exec.Cmd) *exec.Cmd {
+	t.Helper()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		kill := time.AfterFunc(5*time.Second, func() { cmd.Process.Kill() })
+		defer kill.Stop()
+		cmd.Wait()
+	})
+	return cmd
+}
+
+// eventually waits until a condition holds. It fails after half a minute, which
+// no working program needs.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !condition(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("still not: %s", what)
+		}
+	}
+}
+
+// exists reports whether there is a file.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// pidIn waits for a PID in a file and returns it.
+func pidIn(t *testing.T, path string) int {
+	t.Helper()
+	var pid int
+	eventually(t, "a PID in "+path, func() bool {
+		content, _ := os.ReadFile(path)
+		_, err := fmt.Sscanf(string(content), "%d\n", &pid)
+		return err == nil && pid > 0
+	})
+	return pid
+}
+
+// alive reports whether a process runs; a zombie does not.
+func alive(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')'):]), ") ")
+	return !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
+}
