@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/gofrs/flock"
@@ -121,6 +122,9 @@ func (l *Lock) Shared() bool { return l.shared }
 
 // Created reports whether taking the lock created the file.
 func (l *Lock) Created() bool { return l.created }
+
+// Info describes the locked file as it was when the lock was taken.
+func (l *Lock) Info() fs.FileInfo { return l.file }
 
 // Release gives the lock up and closes its file. If this process took the lock,
 // it is free afterwards, even when other processes still have the descriptor:
@@ -261,7 +265,7 @@ func newRequest(caller, path string, opt *Options) (*request, error) {
 		if err != nil {
 			return nil, pathError(path, err)
 		}
-		path = wd + "/" + path
+		path = wd + "/" + strings.TrimPrefix(path, "./")
 	}
 	mode := opt.Mode.Perm()
 	if opt.Mode == 0 {

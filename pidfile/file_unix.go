@@ -25,7 +25,7 @@ func openForLook(path string) (*os.File, error) {
 		if mode&fs.ModeDevice != 0 {
 			err = ErrDevice
 		}
-		return nil, &fs.PathError{Op: "pidfile", Path: path, Err: err}
+		return nil, pathError(path, err)
 	}
 	return os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 }

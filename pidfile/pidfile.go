@@ -92,7 +92,7 @@ func Open(ctx context.Context, path string, opt *Options) (*File, error) {
 	}
 	f, err := openForLook(path)
 	if err == nil {
-		_, err = check(f)
+		err = check(f)
 		f.Close()
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -118,48 +118,67 @@ func open(l *lock.Lock, opt *Options) (*File, error) {
 }
 
 func openLocked(l *lock.Lock) (*os.File, []byte, error) {
-	// What is not ours may not be writable either; say the more useful thing.
-	look, err := l.OpenFile(os.O_RDONLY)
+	if err := checkFile(l.Path(), l.Info()); err != nil {
+		return nil, nil, err
+	}
+	file, err := l.OpenFile(os.O_RDWR)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer look.Close()
-	before, err := check(look)
+	before, err := checkContent(file)
 	if err != nil {
+		file.Close()
 		return nil, nil, err
 	}
-	file, err := l.OpenFile(os.O_WRONLY)
-	return file, before, err
+	return file, before, nil
 }
 
-// check returns the content of a file that may be written, or why it may not.
-func check(f *os.File) ([]byte, error) {
-	refuse := func(err error) ([]byte, error) {
-		return nil, &fs.PathError{Op: "pidfile", Path: f.Name(), Err: err}
-	}
+// check returns why a PID file may not be written, nil if it may. It is opened
+// for reading only.
+func check(f *os.File) error {
 	file, err := f.Stat()
 	if err != nil {
-		return nil, err
+		return err
 	}
+	if err := checkFile(f.Name(), file); err != nil {
+		return err
+	}
+	_, err = checkContent(f)
+	return err
+}
+
+func checkFile(path string, file fs.FileInfo) error {
 	uid, links := owner(file)
+	var err error
 	switch {
 	case file.IsDir():
-		return refuse(ErrDirectory)
+		err = ErrDirectory
 	case !file.Mode().IsRegular():
-		return refuse(ErrDevice)
+		err = ErrDevice
 	case uid != 0 && uid != os.Geteuid():
-		return refuse(fmt.Errorf("%w: uid %d", ErrOwner, uid))
+		err = fmt.Errorf("%w: uid %d", ErrOwner, uid)
 	case links > 1:
-		return refuse(fmt.Errorf("%d hard links: %w", links, ErrNotPIDFile))
+		err = fmt.Errorf("%d hard links: %w", links, ErrNotPIDFile)
+	default:
+		return nil
 	}
+	return pathError(path, err)
+}
+
+// checkContent returns what stands in the file.
+func checkContent(f *os.File) ([]byte, error) {
 	content, err := io.ReadAll(io.LimitReader(f, pidtext.MaxSize+1))
 	if err != nil {
 		return nil, err
 	}
 	if _, ok := pidtext.Parse(content); !ok {
-		return refuse(fmt.Errorf("holds something else than a PID: %w", ErrNotPIDFile))
+		return nil, pathError(f.Name(), fmt.Errorf("holds something else than a PID: %w", ErrNotPIDFile))
 	}
 	return content, nil
+}
+
+func pathError(path string, err error) error {
+	return &fs.PathError{Op: "pidfile", Path: path, Err: err}
 }
 
 // Path returns the absolute path of the file.
@@ -176,7 +195,7 @@ func (f *File) Write(pid int) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.file == nil {
-		return &fs.PathError{Op: "pidfile", Path: f.Path(), Err: fs.ErrClosed}
+		return pathError(f.Path(), fs.ErrClosed)
 	}
 	content := pidtext.Format(pid)
 	if err := f.replace(content); err != nil {
@@ -211,7 +230,7 @@ func (f *File) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.file == nil {
-		return &fs.PathError{Op: "pidfile", Path: f.Path(), Err: fs.ErrClosed}
+		return pathError(f.Path(), fs.ErrClosed)
 	}
 	var err error
 	if f.keep {
@@ -246,7 +265,7 @@ func Read(path string) (int, error) {
 	}
 	pid, ok := pidtext.Parse(content)
 	if !ok {
-		return 0, &fs.PathError{Op: "pidfile", Path: path, Err: ErrNotPIDFile}
+		return 0, pathError(path, ErrNotPIDFile)
 	}
 	return pid, nil
 }

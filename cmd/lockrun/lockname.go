@@ -35,7 +35,7 @@ func parseLock(operand string) (lockName, error) {
 			if err != nil {
 				return n, err
 			}
-			n.path = wd + "/" + operand
+			n.path = wd + "/" + strings.TrimPrefix(operand, "./")
 		}
 		return n, nil
 	}
