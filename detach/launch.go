@@ -138,6 +138,7 @@ func startSelf(r role, pipe *os.File, standard []uintptr, keep []int, setsid boo
 		return 0, err
 	}
 	defer defaultSignals()()
+	defer runtime.KeepAlive(pipe)
 	pid, err := syscall.ForkExec(exe, os.Args, &syscall.ProcAttr{
 		Env:   append(os.Environ(), mark),
 		Files: files,

@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 	"unicode"
@@ -194,6 +195,7 @@ func InspectFile(f *os.File) (Inspection, error) {
 		in.State, in.Holder = Held, holders[0]
 		return in, nil
 	}
+	defer runtime.KeepAlive(f)
 	fd := int(f.Fd())
 	err = ignoringEINTR(func() error { return unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) })
 	switch err {

@@ -117,7 +117,7 @@ func findCarriers(id fileID) ([]carrier, error) {
 // that path; nil means that none was seen. With shared, one that holds a shared
 // lock does not count: it is in nobody's way.
 func findDeleted(path string, shared bool) *deletedHolder {
-	name, err := kernelName(path)
+	name, dev, err := kernelName(path)
 	if err != nil {
 		return nil
 	}
@@ -128,9 +128,10 @@ func findDeleted(path string, shared bool) *deletedHolder {
 			if !readlinkIs(dir, fd, name) {
 				return true
 			}
-			// A living file can have that name too.
+			// A living file can have that name too, and so can a file in
+			// another mount namespace, a container's say.
 			id, links, err := idOfEntry(dir, fd)
-			if err != nil || links != 0 {
+			if err != nil || links != 0 || id.dev != dev {
 				return true
 			}
 			if theirs, ok := descriptorLock(pid, fd); ok && !(theirs && shared) {
@@ -143,18 +144,20 @@ func findDeleted(path string, shared bool) *deletedHolder {
 	return found
 }
 
-// kernelName returns the path as /proc prints it: without symbolic links.
-func kernelName(path string) (string, error) {
+// kernelName returns the path as /proc prints it, without symbolic links, and
+// the device of its directory.
+func kernelName(path string) (name string, dev uint64, err error) {
 	dir, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
 	defer unix.Close(dir)
+	id, _ := idOfDescriptor(dir)
 	real, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(dir))
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
-	return strings.TrimSuffix(real, "/") + "/" + filepath.Base(path), nil
+	return strings.TrimSuffix(real, "/") + "/" + filepath.Base(path), id.dev, nil
 }
 
 // eachProcess calls do with the PID of every process until it returns false.

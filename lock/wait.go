@@ -3,6 +3,7 @@ package lock
 import (
 	"context"
 	"os"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,7 @@ import (
 // f must not carry a lock itself: it would be given up. Its flock(2) errors are
 // returned as *os.SyscallError.
 func AwaitFree(ctx context.Context, f *os.File) error {
+	defer runtime.KeepAlive(f)
 	fd := int(f.Fd())
 	shared := func() error { return unix.Flock(fd, unix.LOCK_SH) }
 	try := func() (bool, error) {

@@ -38,6 +38,7 @@ func supervise(h *hold, argv []string, started func() error) (status int, err er
 	if err != nil {
 		return exitSystem, err
 	}
+	defer inherited.Close()
 	if _, err := unix.FcntlInt(inherited.Fd(), unix.F_SETFD, 0); err != nil {
 		return exitSystem, os.NewSyscallError("fcntl", err)
 	}
@@ -56,6 +57,10 @@ func supervise(h *hold, argv []string, started func() error) (status int, err er
 	if err := h.write(pid); err != nil {
 		// Ours stands there, and we carry the lock too.
 		complain("%s: %v", h.lock.Path(), err)
+	}
+	// What came before the command was there, it has not got from anybody.
+	for len(signals) > 0 {
+		s.signal((<-signals).(syscall.Signal))
 	}
 	go func() {
 		for sig := range signals {
