@@ -1,0 +1,103 @@
+package main
+
+import (
+	"github.com/lockrun/lockrun/lock"
+	"github.com/lockrun/lockrun/pidfile"
+)
+
+// Exit statuses of a refusal.
+const (
+	heldLockrun = 75
+	heldFlock   = 1
+	heldSetlock = 1
+)
+
+// pythonRun is how a script does it that has no tool for it.
+const pythonRun = `import fcntl, subprocess, sys
+f = open(sys.argv[1], "a")
+fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+sys.exit(subprocess.call(sys.argv[2:]))`
+
+func measureRun(b *bench) (result, error) {
+	path, err := b.newFile("run")
+	if err != nil {
+		return result{}, err
+	}
+	python := b.python.contestant(b, "python fcntl.flock", 0, "-c", pythonRun, path, "/bin/true")
+	python.rarely = true
+	return b.contest(inMilliseconds, b.besides(0, []string{path, "--", "/bin/true"},
+		b.flock.contestant(b, "flock(1)", 0, path, "/bin/true"),
+		tool(b.sameCalls).contestant(b, "bare Go, same calls", 0, path, "/bin/true"),
+		tool(b.bareGo).contestant(b, "bare Go, does nothing", 0),
+		tool("/bin/true").contestant(b, "true alone", 0),
+		b.setlock.contestant(b, "setlock", 0, "-nx", path, "/bin/true"),
+		python,
+	)...)
+}
+
+// besides returns lockrun with those arguments, its peers, and the other lockrun
+// if one was given.
+func (b *bench) besides(want int, args []string, peers ...contestant) []contestant {
+	all := append([]contestant{tool(b.lockrun).contestant(b, "lockrun", want, args...)}, peers...)
+	if b.before != "" {
+		all = append(all, tool(b.before).contestant(b, "lockrun before", want, args...))
+	}
+	return all
+}
+
+func measureRefuse(b *bench) (result, error) {
+	path := b.file("held-by-lockrun")
+	holder, err := b.superviseSleep(path)
+	if err != nil {
+		return result{}, err
+	}
+	defer holder.end()
+	return b.refusals(path)
+}
+
+func measureRefuseFlock(b *bench) (result, error) {
+	path := b.file("held-by-flock")
+	holder, err := b.launch(string(b.flock), path, "/bin/sleep", "600")
+	if err != nil {
+		return result{}, err
+	}
+	defer holder.end()
+	if err := await("flock holds "+path, func() bool { return isHeld(path) }); err != nil {
+		return result{}, err
+	}
+	return b.refusals(path)
+}
+
+func (b *bench) refusals(path string) (result, error) {
+	return b.contest(inMilliseconds, b.besides(heldLockrun, []string{path, "--", "/bin/true"},
+		b.flock.contestant(b, "flock(1) -n", heldFlock, "-n", path, "/bin/true"),
+		tool(b.sameCalls).contestant(b, "bare Go, same calls", heldLockrun, path, "/bin/true"),
+		tool(b.bareGo).contestant(b, "bare Go, does nothing", 0),
+		tool(b.lockrun).contestant(b, "lockrun -q", heldLockrun, "-q", path, "--", "/bin/true"),
+		b.setlock.contestant(b, "setlock -n", heldSetlock, "-n", path, "/bin/true"),
+	)...)
+}
+
+// superviseSleep starts a lockrun that holds path, and returns when its command
+// runs and is recorded.
+func (b *bench) superviseSleep(path string) (*background, error) {
+	p, err := b.launch(b.lockrun, path, "--", "/bin/sleep", "600")
+	if err != nil {
+		return nil, err
+	}
+	err = await("lockrun holds "+path, func() bool {
+		// Its own PID stands there before the command's.
+		pid, err := pidfile.Read(path)
+		return err == nil && pid != 0 && pid != p.pid
+	})
+	if err != nil {
+		p.end()
+		return nil, err
+	}
+	return p, nil
+}
+
+func isHeld(path string) bool {
+	in, err := lock.Inspect(path)
+	return err == nil && in.State == lock.Held
+}

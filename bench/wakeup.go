@@ -1,0 +1,83 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// measureWakeUp measures from the release of the lock, which this process
+// holds, to the first word of the waiter's command.
+func measureWakeUp(b *bench) (result, error) {
+	path, err := b.newFile("wake-up")
+	if err != nil {
+		return result{}, err
+	}
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return result{}, err
+	}
+	defer unix.Close(fd)
+	waiter := func(name string, t tool, args ...string) contestant {
+		argv := append([]string{string(t)}, args...)
+		return contestant{name: name, missing: t.missing(), once: func() (time.Duration, error) { return b.wakeUp(fd, argv) }}
+	}
+	return b.contest(inMilliseconds,
+		waiter("lockrun", tool(b.lockrun), "-w", path, "--", "/bin/echo"),
+		waiter("flock(1)", b.flock, path, "/bin/echo"),
+		waiter("lockrun -t", tool(b.lockrun), "-t", "60", path, "--", "/bin/echo"),
+		waiter("setlock", b.setlock, path, "/bin/echo"),
+	)
+}
+
+// wakeUp does it once, with a command that prints something when it runs.
+func (b *bench) wakeUp(fd int, argv []string) (time.Duration, error) {
+	if err := unix.Flock(fd, unix.LOCK_EX); err != nil {
+		return 0, err
+	}
+	var pipe [2]int
+	if err := unix.Pipe(pipe[:]); err != nil {
+		return 0, err
+	}
+	unix.CloseOnExec(pipe[0]) // nobody else is started meanwhile
+	unix.CloseOnExec(pipe[1])
+	defer unix.Close(pipe[0])
+	pid, err := b.spawnTo(uintptr(pipe[1]), false, argv)
+	unix.Close(pipe[1])
+	if err != nil {
+		return 0, err
+	}
+	if err := await(argv[0]+" waits", func() bool { return waitsInFlock(pid) }); err != nil {
+		unix.Flock(fd, unix.LOCK_UN) // it ends then
+		waitFor(pid, 0)
+		return 0, err
+	}
+	start := time.Now()
+	if err := unix.Flock(fd, unix.LOCK_UN); err != nil {
+		return 0, err
+	}
+	n, err := unix.Read(pipe[0], make([]byte, 1)) // blocks, as it should
+	took := time.Since(start)
+	if n != 1 {
+		return 0, fmt.Errorf("no word from the command: %w", err)
+	}
+	return took, waitFor(pid, 0)
+}
+
+// waitsInFlock reports whether a thread of the process is in flock(2): a line
+// of /proc/PID/task/TID/syscall begins with the number of the system call.
+func waitsInFlock(pid int) bool {
+	files, _ := filepath.Glob(procPath(pid, "task/*/syscall"))
+	for _, file := range files {
+		content, _ := os.ReadFile(file)
+		if strings.HasPrefix(string(content), strconv.Itoa(unix.SYS_FLOCK)+" ") {
+			return true
+		}
+	}
+	return false
+}
