@@ -29,6 +29,10 @@ const safeFlags = unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLO
 // deleted predecessor; see race 2.
 const newborn = fs.ModeSticky
 
+func isNewborn(file fs.FileInfo) bool {
+	return file.Mode().IsRegular() && file.Mode()&newborn != 0 && file.Size() == 0
+}
+
 // errAgain says that the file went away between two steps: start afresh.
 var errAgain = errors.New("the lock file changed")
 
@@ -115,8 +119,7 @@ func (r *request) once(take func(*flock.Flock) (bool, error)) (*Lock, error) {
 		return nil, withPath(r.path, err)
 	}
 	l := r.newLock(&description{own: f}, file, created)
-	marked := file.Mode().IsRegular() && file.Mode()&newborn != 0 && file.Size() == 0
-	if !created && !marked {
+	if !created && !isNewborn(file) {
 		return l, nil
 	}
 
@@ -210,7 +213,7 @@ var patience = []time.Duration{
 }
 
 // walkAfter is the step of patience from which on all processes are searched.
-const walkAfter = 3
+const walkAfter = 2
 
 func (r *request) try() (*Lock, error) {
 	for refusals := 0; ; {
@@ -231,18 +234,20 @@ func (r *request) try() (*Lock, error) {
 	}
 }
 
-// refusal finds out who refuses. walk allows to search all processes.
+// refusal finds out who refuses. With walk all processes are searched.
+//
+// The holder of a deleted file that is not the one recorded in it may be about
+// to let go: it removes its file at release, or it is a starter that looks
+// itself. It counts from the second time on.
 func (r *request) refusal(held heldBy, walk bool) *HeldError {
-	if h := held.deleted; h != nil {
-		// Who removes its file at release is such a holder for a moment.
-		time.Sleep(time.Millisecond)
-		if !h.stillHolds() {
-			return &HeldError{Path: r.path}
-		}
-		return &HeldError{Path: r.path, Holder: h.describe(), Deleted: true}
-	}
 	e := &HeldError{Path: r.path}
-	e.Holder, e.Deleted = holderOf(r.path, walk)
+	if held.deleted == nil {
+		e.Holder, e.Deleted = holderOf(r.path, walk)
+		return e
+	}
+	if h := held.deleted.describe(); h.Recorded || walk {
+		e.Holder, e.Deleted = h, true
+	}
 	return e
 }
 

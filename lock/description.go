@@ -40,7 +40,7 @@ func (d *description) duplicate(file fs.FileInfo, shared bool) (int, error) {
 		return duplicateFrom(d.adopted.Fd())
 	}
 	id := idOf(file)
-	for fd := 0; fd < descriptorLimit(); fd++ {
+	for fd, limit := 0, descriptorLimit(); fd < limit; fd++ {
 		if got, ok := idOfDescriptor(fd); !ok || got != id {
 			continue
 		}
@@ -51,12 +51,22 @@ func (d *description) duplicate(file fs.FileInfo, shared bool) (int, error) {
 		if err != nil {
 			return -1, err
 		}
-		if got, ok := idOfDescriptor(dup); ok && got == id && carried(dup, shared) == nil {
+		if got, ok := idOfDescriptor(dup); ok && got == id && isLocked(dup, shared) {
 			return dup, nil
 		}
 		unix.Close(dup)
 	}
 	return -1, ErrNotCarried
+}
+
+// isLocked reports whether a descriptor of the file that we have locked carries
+// that lock. For an exclusive lock it is enough to try; to try a shared one on
+// another description would take it a second time.
+func isLocked(fd int, shared bool) bool {
+	if shared {
+		return carried(fd, shared) == nil
+	}
+	return relock(fd, shared) == nil
 }
 
 // descriptorLimit is a number that no descriptor reaches.

@@ -124,7 +124,7 @@ func Carries(pid int, f *os.File) (bool, error) {
 	if err != nil {
 		return false, pathError(f.Name(), err)
 	}
-	return ok, nil
+	return ok && !isThread(pid), nil
 }
 
 // State says whether a lock is held.
@@ -211,25 +211,26 @@ func InspectFile(f *os.File) (Inspection, error) {
 
 // holderOf names a holder of the lock on path for a refusal: the recorded one,
 // and if walk allows to search all processes, any. Its PID is 0 if none is
-// seen. If a deleted predecessor of the file is held too, its holder is the one
-// to name: who holds the new file is about to be refused by it.
+// seen. Who holds a newborn file is about to be refused by the holder of a
+// deleted predecessor, if there is one; then that is the one to name.
 func holderOf(path string, walk bool) (h Holder, deleted bool) {
 	f, err := openForLook(path)
 	if err != nil {
 		return Holder{}, false
 	}
 	defer f.Close()
-	if h, ok := recordedHolder(f); ok {
+	if h, ok := recordedHolder(f); ok || !walk {
 		return h, false
 	}
-	if !walk {
+	file, err := f.Stat()
+	if err != nil {
 		return Holder{}, false
 	}
-	if d := findDeleted(path, false); d != nil {
+	switch holder, d := findAny(path, idOf(file), isNewborn(file)); {
+	case d != nil:
 		return d.describe(), true
-	}
-	if holders, _ := HoldersOf(f); len(holders) > 0 {
-		return holders[0], false
+	case holder != nil:
+		return describe(holder.pid, holder.shared, time.Time{}), false
 	}
 	return Holder{}, false
 }
@@ -246,7 +247,7 @@ func recordedHolder(f *os.File) (Holder, bool) {
 		return Holder{}, false
 	}
 	shared, ok, _ := carries(pid, idOf(file))
-	if !ok {
+	if !ok || isThread(pid) {
 		return Holder{}, false
 	}
 	h := describe(pid, shared, file.ModTime())

@@ -2,6 +2,7 @@ package lock
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -171,7 +172,10 @@ func (l *Lock) Remove() error {
 	if err := l.verify(); err != nil {
 		return err
 	}
-	return os.Remove(l.path)
+	if err := os.Remove(l.path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return &movedError{pathError(l.path, fs.ErrNotExist)}
 }
 
 // Verify returns nil if the path still names the locked file, else an error in

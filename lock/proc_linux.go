@@ -33,7 +33,6 @@ type carrier struct {
 type deletedHolder struct {
 	carrier
 	fd string // number of the descriptor
-	id fileID
 }
 
 // file is a name by which the deleted file can be opened.
@@ -43,11 +42,6 @@ func (h *deletedHolder) file() string {
 
 func (h *deletedHolder) open() (*os.File, error) {
 	return os.OpenFile(h.file(), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
-}
-
-func (h *deletedHolder) stillHolds() bool {
-	_, ok, _ := carries(h.pid, h.id)
-	return ok
 }
 
 // describe names the process that the deleted file records, if it is one of
@@ -60,6 +54,33 @@ func (h *deletedHolder) describe() Holder {
 		}
 	}
 	return describe(h.pid, h.shared, time.Time{})
+}
+
+// readProc reads a file of /proc. os.ReadFile would tell the poller of it and
+// ask for its size first, which is half of the time of a refusal.
+func readProc(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 0, 2048)
+	for {
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+		n, err := unix.Read(fd, buf[len(buf):cap(buf)])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, &fs.PathError{Op: "read", Path: path, Err: err}
+		}
+		if n == 0 {
+			return buf, nil
+		}
+		buf = buf[:len(buf)+n]
+	}
 }
 
 // lockLine looks for a flock(2) lock in the content of a fdinfo file.
@@ -77,8 +98,16 @@ func lockLine(fdinfo []byte) (shared, ok bool) {
 	return false, false
 }
 
-// carries reports whether process pid carries a lock on the file id.
+// carries reports whether process pid carries a lock on the file id. Where a
+// command inherits it (see firstInherited) is looked at first.
 func carries(pid int, id fileID) (shared, ok bool, err error) {
+	var st unix.Stat_t
+	const first = "64"
+	if unix.Stat("/proc/"+strconv.Itoa(pid)+"/fd/"+first, &st) == nil && (fileID{st.Dev, st.Ino}) == id {
+		if shared, ok = descriptorLock(pid, first); ok {
+			return shared, true, nil
+		}
+	}
 	err = eachDescriptor(pid, func(dir *os.File, fd string) bool {
 		if got, _, err := idOfEntry(dir, fd); err != nil || got != id {
 			return true
@@ -91,7 +120,7 @@ func carries(pid int, id fileID) (shared, ok bool, err error) {
 
 // carried returns nil if our own descriptor fd carries a lock of that kind.
 func carried(fd int, shared bool) error {
-	info, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(fd))
+	info, err := readProc("/proc/self/fdinfo/" + strconv.Itoa(fd))
 	if err != nil {
 		return relock(fd, shared)
 	}
@@ -121,27 +150,53 @@ func findDeleted(path string, shared bool) *deletedHolder {
 	if err != nil {
 		return nil
 	}
-	name += " (deleted)"
 	var found *deletedHolder
 	eachProcess(func(pid int) bool {
 		eachDescriptor(pid, func(dir *os.File, fd string) bool {
-			if !readlinkIs(dir, fd, name) {
-				return true
-			}
-			// A living file can have that name too, and so can a file in
-			// another mount namespace, a container's say.
 			id, links, err := idOfEntry(dir, fd)
-			if err != nil || links != 0 || id.dev != dev {
-				return true
-			}
-			if theirs, ok := descriptorLock(pid, fd); ok && !(theirs && shared) {
-				found = &deletedHolder{carrier{pid, theirs}, fd, id}
+			if err == nil && isDeleted(dir, fd, id, links, name, dev) {
+				if theirs, ok := descriptorLock(pid, fd); ok && !(theirs && shared) {
+					found = &deletedHolder{carrier{pid, theirs}, fd}
+				}
 			}
 			return found == nil
 		})
 		return found == nil
 	})
 	return found
+}
+
+// isDeleted reports whether the descriptor is open on a deleted file that was
+// name. A living file can be called "name (deleted)" too, and a file in another
+// mount namespace, a container's say, can have that name.
+func isDeleted(dir *os.File, fd string, id fileID, links uint32, name string, dev uint64) bool {
+	return links == 0 && id.dev == dev && readlinkIs(dir, fd, name+" (deleted)")
+}
+
+// findAny searches for one process to name in a refusal: one that holds the
+// lock on the file id at path, or on a deleted file of that path. With
+// preferDeleted a holder of the latter is searched to the end.
+func findAny(path string, id fileID, preferDeleted bool) (holder *carrier, deleted *deletedHolder) {
+	name, dev, _ := kernelName(path)
+	eachProcess(func(pid int) bool {
+		eachDescriptor(pid, func(dir *os.File, fd string) bool {
+			got, links, err := idOfEntry(dir, fd)
+			switch {
+			case err != nil:
+			case got == id:
+				if shared, ok := descriptorLock(pid, fd); ok {
+					holder = &carrier{pid, shared}
+				}
+			case isDeleted(dir, fd, got, links, name, dev):
+				if shared, ok := descriptorLock(pid, fd); ok {
+					deleted = &deletedHolder{carrier{pid, shared}, fd}
+				}
+			}
+			return deleted == nil && (holder == nil || preferDeleted)
+		})
+		return deleted == nil && (holder == nil || preferDeleted)
+	})
+	return holder, deleted
 }
 
 // kernelName returns the path as /proc prints it, without symbolic links, and
@@ -161,17 +216,37 @@ func kernelName(path string) (name string, dev uint64, err error) {
 }
 
 // eachProcess calls do with the PID of every process until it returns false.
+//
+// Race, closed by listing again until no process is new:
+//
+//  1. We list /proc; the holder P is in it.
+//  2. P forks C, which inherits the lock and is not in the list.
+//  3. P is killed. We come to P: no descriptors. Nobody seems to hold the lock.
+//
+// C was there before P was gone, so it is in a list that is made after we came
+// to P.
 func eachProcess(do func(pid int) bool) error {
-	names, err := directoryNames("/proc")
-	if err != nil {
-		return errors.Join(errors.ErrUnsupported, err)
-	}
-	for _, name := range names {
-		if pid, err := strconv.Atoi(name); err == nil && !do(pid) {
-			break
+	seen := make(map[int]bool)
+	for {
+		names, err := directoryNames("/proc")
+		if err != nil {
+			return errors.Join(errors.ErrUnsupported, err)
+		}
+		before := len(seen)
+		for _, name := range names {
+			pid, err := strconv.Atoi(name)
+			if err != nil || seen[pid] {
+				continue
+			}
+			seen[pid] = true
+			if !do(pid) {
+				return nil
+			}
+		}
+		if len(seen) == before {
+			return nil
 		}
 	}
-	return nil
 }
 
 // eachDescriptor calls do with every descriptor of a process until it returns
@@ -213,7 +288,7 @@ func readlinkIs(dir *os.File, fd, want string) bool {
 }
 
 func descriptorLock(pid int, fd string) (shared, ok bool) {
-	info, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/fdinfo/" + fd)
+	info, err := readProc("/proc/" + strconv.Itoa(pid) + "/fdinfo/" + fd)
 	if err != nil {
 		return false, false
 	}
@@ -234,17 +309,29 @@ func directoryNames(path string) ([]string, error) {
 func describe(pid int, shared bool, recorded time.Time) Holder {
 	h := Holder{PID: pid, UID: -1, Shared: shared}
 	proc := "/proc/" + strconv.Itoa(pid)
-	if stat, err := os.ReadFile(proc + "/stat"); err == nil {
+	if stat, err := readProc(proc + "/stat"); err == nil {
 		h.Started = startTime(stat)
 	}
-	if status, err := os.ReadFile(proc + "/status"); err == nil {
+	if status, err := readProc(proc + "/status"); err == nil {
 		h.UID = effectiveUID(status)
 	}
-	if line, err := os.ReadFile(proc + "/cmdline"); err == nil && len(line) > 0 {
+	if line, err := readProc(proc + "/cmdline"); err == nil && len(line) > 0 {
 		h.Args = strings.Split(strings.TrimRight(string(line), "\x00"), "\x00")
 	}
 	h.Since = later(h.Started, recorded)
 	return h
+}
+
+// isThread reports whether the number is that of a thread which is not its
+// process's first. /proc/PID answers for threads too, though it does not list
+// them. The line of /proc/PID/status is
+//
+//	Tgid:	5577
+func isThread(pid int) bool {
+	status, err := readProc("/proc/" + strconv.Itoa(pid) + "/status")
+	_, rest, found := bytes.Cut(status, []byte("\nTgid:\t"))
+	process, _, _ := bytes.Cut(rest, []byte("\n"))
+	return err == nil && found && string(process) != strconv.Itoa(pid)
 }
 
 // startTime reads the start time from the content of /proc/PID/stat, field 22,

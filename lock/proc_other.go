@@ -19,7 +19,6 @@ type deletedHolder struct{ carrier }
 
 func (h *deletedHolder) file() string            { panic("unreachable") }
 func (h *deletedHolder) open() (*os.File, error) { panic("unreachable") }
-func (h *deletedHolder) stillHolds() bool        { panic("unreachable") }
 func (h *deletedHolder) describe() Holder        { panic("unreachable") }
 
 func carries(int, fileID) (shared, ok bool, err error) { return false, false, errors.ErrUnsupported }
@@ -28,7 +27,11 @@ func carried(fd int, shared bool) error { return relock(fd, shared) }
 
 func findCarriers(fileID) ([]carrier, error) { return nil, errors.ErrUnsupported }
 
+func findAny(string, fileID, bool) (*carrier, *deletedHolder) { return nil, nil }
+
 func findDeleted(string, bool) *deletedHolder { return nil }
+
+func isThread(int) bool { return false }
 
 func describe(pid int, shared bool, recorded time.Time) Holder {
 	return Holder{PID: pid, UID: -1, Shared: shared, Since: recorded}

@@ -22,13 +22,19 @@ var (
 
 	// ErrDirectory and ErrDevice are ErrNotPIDFile too. Such a thing can be
 	// locked (lock.TryAcquire), but nothing is written into it.
-	ErrDirectory = fmt.Errorf("a directory: %w", ErrNotPIDFile)
-	ErrDevice    = fmt.Errorf("a device: %w", ErrNotPIDFile)
+	ErrDirectory error = kindError("a directory")
+	ErrDevice    error = kindError("a device")
 
 	// ErrOwner says that a file belongs to another user than ourselves or
 	// root, who could write any PID into it.
 	ErrOwner = errors.New("belongs to another user")
 )
+
+// kindError is ErrNotPIDFile for a thing of another kind.
+type kindError string
+
+func (e kindError) Error() string { return string(e) + ": " + ErrNotPIDFile.Error() }
+func (e kindError) Unwrap() error { return ErrNotPIDFile }
 
 // Options are the details of a PID file. A nil *Options means the zero value.
 type Options struct {
@@ -77,11 +83,9 @@ func TryOpen(path string, opt *Options) (*File, error) {
 	if opt == nil {
 		opt = &Options{}
 	}
-	l, err := lock.TryAcquire(path, &lock.Options{Mode: opt.Mode})
-	if err != nil {
-		return nil, err
-	}
-	return open(l, opt)
+	return open(opt, func() (*lock.Lock, error) {
+		return lock.TryAcquire(path, &lock.Options{Mode: opt.Mode})
+	})
 }
 
 // Open is TryOpen, but waits for the lock as long as ctx allows (see
@@ -98,23 +102,31 @@ func Open(ctx context.Context, path string, opt *Options) (*File, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	l, err := lock.Acquire(ctx, path, &lock.Options{Mode: opt.Mode})
-	if err != nil {
-		return nil, err
-	}
-	return open(l, opt)
+	return open(opt, func() (*lock.Lock, error) {
+		return lock.Acquire(ctx, path, &lock.Options{Mode: opt.Mode})
+	})
 }
 
-func open(l *lock.Lock, opt *Options) (*File, error) {
-	file, before, err := openLocked(l)
-	if err != nil {
+// open makes a File of the lock that acquire takes. If the file is deleted
+// before it could be opened for writing, it starts afresh.
+func open(opt *Options, acquire func() (*lock.Lock, error)) (*File, error) {
+	for {
+		l, err := acquire()
+		if err != nil {
+			return nil, err
+		}
+		file, before, err := openLocked(l)
+		if err == nil {
+			return &File{lock: l, keep: opt.Keep, file: file, before: before}, nil
+		}
 		if l.Created() {
 			l.Remove()
 		}
 		l.Release()
-		return nil, err
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, lock.ErrMoved) {
+			return nil, err
+		}
 	}
-	return &File{lock: l, keep: opt.Keep, file: file, before: before}, nil
 }
 
 func openLocked(l *lock.Lock) (*os.File, []byte, error) {
@@ -165,9 +177,9 @@ func checkFile(path string, file fs.FileInfo) error {
 	return pathError(path, err)
 }
 
-// checkContent returns what stands in the file.
+// checkContent returns what stands in the file, if it is a PID or nothing.
 func checkContent(f *os.File) ([]byte, error) {
-	content, err := io.ReadAll(io.LimitReader(f, pidtext.MaxSize+1))
+	content, err := readSettled(f)
 	if err != nil {
 		return nil, err
 	}
@@ -175,6 +187,29 @@ func checkContent(f *os.File) ([]byte, error) {
 		return nil, pathError(f.Name(), fmt.Errorf("holds something else than a PID: %w", ErrNotPIDFile))
 	}
 	return content, nil
+}
+
+// readSettled reads a file until it has read the same twice: while the holder
+// writes, a read can see the beginning of the new number and the end of the old
+// one. It reads one byte more than a PID file can have, at most.
+func readSettled(f *os.File) ([]byte, error) {
+	read := func() ([]byte, error) {
+		buf := make([]byte, pidtext.MaxSize+1)
+		n, err := f.ReadAt(buf, 0)
+		if err == io.EOF {
+			err = nil
+		}
+		return buf[:n], err
+	}
+	content, err := read()
+	for err == nil {
+		var again []byte
+		if again, err = read(); bytes.Equal(content, again) {
+			break
+		}
+		content = again
+	}
+	return content, err
 }
 
 func pathError(path string, err error) error {
@@ -259,7 +294,7 @@ func Read(path string) (int, error) {
 		return 0, err
 	}
 	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, pidtext.MaxSize+1))
+	content, err := readSettled(f)
 	if err != nil {
 		return 0, err
 	}

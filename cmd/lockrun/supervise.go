@@ -42,7 +42,8 @@ func supervise(h *hold, argv []string, started func() error) (status int, err er
 	if _, err := unix.FcntlInt(inherited.Fd(), unix.F_SETFD, 0); err != nil {
 		return exitSystem, os.NewSyscallError("fcntl", err)
 	}
-	signals := s.catch()
+	signals := make(chan os.Signal, 64)
+	catch(signals, deadlySignals)
 	// In the session of a terminal the command stays in our group, where
 	// Ctrl-C, Ctrl-Z and fg reach it; else it gets one of its own.
 	pid, err := startProcess(argv, s.tty == nil)
@@ -63,6 +64,10 @@ func supervise(h *hold, argv []string, started func() error) (status int, err er
 		s.signal((<-signals).(syscall.Signal))
 	}
 	go func() {
+		catch(signals, harmlessSignals)
+		if s.tty == nil {
+			catch(signals, stopSignals)
+		}
 		for sig := range signals {
 			s.forward(sig.(syscall.Signal))
 		}
@@ -83,23 +88,25 @@ func supervise(h *hold, argv []string, started func() error) (status int, err er
 	return exitSignalled + int(ws.Signal()), nil
 }
 
-// catch asks for the signals that are passed on. Those that were ignored when
-// we were started (nohup) stay so, for the command too.
-func (s *supervisor) catch() <-chan os.Signal {
-	pass := []os.Signal{
-		unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2,
-		unix.SIGALRM, unix.SIGCONT, unix.SIGWINCH,
+// Signals that are passed on. The first kind would end us if it came before the
+// command runs, so it is asked for before the start; the second kind would not,
+// and to ask takes time.
+var (
+	deadlySignals = []os.Signal{
+		unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM,
 	}
-	if s.tty == nil {
-		pass = append(pass, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU)
-	}
-	c := make(chan os.Signal, 64)
-	for _, sig := range pass {
+	harmlessSignals = []os.Signal{unix.SIGCONT, unix.SIGWINCH}
+	stopSignals     = []os.Signal{unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU}
+)
+
+// catch asks for signals. Those that were ignored when we were started (nohup)
+// stay so, for the command too.
+func catch(c chan<- os.Signal, signals []os.Signal) {
+	for _, sig := range signals {
 		if !signal.Ignored(sig) {
 			signal.Notify(c, sig)
 		}
 	}
-	return c
 }
 
 // forward passes a signal on to the command, and to it alone: to what else it
