@@ -33,11 +33,12 @@ func (m message) encode() []byte {
 		kind = "held"
 	}
 	text := m.text
-	for {
+	for end := len(text) / 2; ; end = end * 3 / 4 {
 		if line := fmt.Appendf(nil, "failed %d %s %q\n", m.status, kind, text); len(line) <= maxMessage {
 			return line
 		}
-		text = text[:len(text)*3/4]
+		// What is long is a path in the middle.
+		text = m.text[:end] + "..." + m.text[len(m.text)-end:]
 	}
 }
 

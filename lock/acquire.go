@@ -146,10 +146,7 @@ func (r *request) once(take func(*flock.Flock) (bool, error)) (*Lock, error) {
 // for, which the umask may have cut. Somebody else's file keeps its mark, so
 // the next one looks again.
 func (l *Lock) grown(mode fs.FileMode) error {
-	f, err := l.OpenFile(os.O_RDONLY)
-	if errors.Is(err, ErrMoved) || errors.Is(err, fs.ErrNotExist) {
-		return nil // deleted under us, as it may be at any later time
-	}
+	f, err := l.File() // by the descriptor: a umask can cut our own right to open it
 	if err != nil {
 		return err
 	}

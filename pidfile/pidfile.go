@@ -54,9 +54,10 @@ type File struct {
 	lock *lock.Lock
 	keep bool
 
-	mu     sync.Mutex
-	file   *os.File // a second description; the locked one can't be written
-	before []byte   // content before the first Write
+	mu      sync.Mutex
+	file    *os.File // a second description; the locked one can't be written
+	before  []byte   // what stands in it
+	written bool     // by us
 }
 
 // Hold takes the lock on the PID file path, or refuses at once, and writes the
@@ -160,13 +161,9 @@ func check(f *os.File) error {
 }
 
 func checkFile(path string, file fs.FileInfo) error {
-	uid, links := owner(file)
-	var err error
-	switch {
-	case file.IsDir():
-		err = ErrDirectory
-	case !file.Mode().IsRegular():
-		err = ErrDevice
+	err := kindOf(file)
+	switch uid, links := owner(file); {
+	case err != nil:
 	case uid != 0 && uid != os.Geteuid():
 		err = fmt.Errorf("%w: uid %d", ErrOwner, uid)
 	case links > 1:
@@ -202,7 +199,10 @@ func readSettled(f *os.File) ([]byte, error) {
 		return buf[:n], err
 	}
 	content, err := read()
-	for err == nil {
+	for range 1000 { // somebody may write all the time
+		if err != nil {
+			return nil, err
+		}
 		var again []byte
 		if again, err = read(); bytes.Equal(content, again) {
 			break
@@ -238,7 +238,7 @@ func (f *File) Write(pid int) error {
 		f.replace(f.before)
 		return err
 	}
-	f.before = content
+	f.before, f.written = content, true
 	return nil
 }
 
@@ -260,7 +260,8 @@ func (f *File) replace(content []byte) error {
 // still held, and then gives the lock up: it is free even if other processes
 // have the descriptor still. The file is touched only if the path still names
 // it; if not, the error is lock.ErrMoved, and the lock is released all the same.
-// A second Close is fs.ErrClosed.
+// A file in which no PID was written is left as it was found: removed if opening
+// it created it, else not touched. A second Close is fs.ErrClosed.
 func (f *File) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -268,11 +269,13 @@ func (f *File) Close() error {
 		return pathError(f.Path(), fs.ErrClosed)
 	}
 	var err error
-	if f.keep {
+	switch {
+	case !f.written && !f.lock.Created():
+	case f.written && f.keep:
 		if err = f.lock.Verify(); err == nil {
 			err = f.file.Truncate(0)
 		}
-	} else {
+	default:
 		err = f.lock.Remove()
 		if errors.Is(err, fs.ErrPermission) {
 			// The directory is not writable any more: privileges were dropped.
@@ -290,17 +293,35 @@ func (f *File) Close() error {
 // 0 with a nil error means that there is no number a process can have.
 func Read(path string) (int, error) {
 	f, err := openForLook(path)
+	if errors.Is(err, lock.ErrFileType) {
+		return 0, pathError(path, ErrNotPIDFile)
+	}
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
-	content, err := readSettled(f)
+	file, err := f.Stat()
 	if err != nil {
 		return 0, err
 	}
-	pid, ok := pidtext.Parse(content)
-	if !ok {
-		return 0, pathError(path, ErrNotPIDFile)
+	if err := kindOf(file); err != nil {
+		return 0, pathError(path, err)
 	}
+	content, err := checkContent(f)
+	if err != nil {
+		return 0, err
+	}
+	pid, _ := pidtext.Parse(content)
 	return pid, nil
+}
+
+// kindOf returns what a thing is, if it is not a regular file.
+func kindOf(file fs.FileInfo) error {
+	switch {
+	case file.Mode().IsRegular():
+		return nil
+	case file.IsDir():
+		return ErrDirectory
+	}
+	return ErrDevice
 }

@@ -43,7 +43,11 @@ func parseLock(operand string) (lockName, error) {
 	if why := badName(operand); why != "" {
 		return n, fmt.Errorf("bad lock name %.300q: %s; a path needs a slash (./NAME)", operand, why)
 	}
-	n.path = filepath.Join(instanceDir(), operand+".pid")
+	dir := instanceDir()
+	if !filepath.IsAbs(dir) {
+		return n, fmt.Errorf("LOCKRUN_DIR is %q, want an absolute path: a NAME means the same lock everywhere", dir)
+	}
+	n.path = filepath.Join(dir, operand+".pid")
 	return n, nil
 }
 
@@ -94,7 +98,10 @@ func (n lockName) prepare(create bool) error {
 	dir := filepath.Dir(n.path)
 	fi, err := os.Lstat(dir)
 	if create && errors.Is(err, fs.ErrNotExist) {
-		if err = os.Mkdir(dir, 0o700); err == nil || errors.Is(err, fs.ErrExist) {
+		if err = os.Mkdir(dir, 0o700); err == nil {
+			err = os.Chmod(dir, 0o700) // whatever the umask
+		}
+		if err == nil || errors.Is(err, fs.ErrExist) {
 			fi, err = os.Lstat(dir)
 		}
 	}

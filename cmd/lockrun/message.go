@@ -42,15 +42,16 @@ func refusal(name string, err error) string {
 		}
 		return s
 	}
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
-		return name + ": " + hint(pe.Err)
-	}
-	return name + ": " + err.Error()
+	return name + ": " + hint(err)
 }
 
-// hint adds the way out to the reasons that have one.
+// hint returns the reason without the path, and with the way out if there is
+// one.
 func hint(err error) string {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		err = pe.Err
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "the directory does not exist"

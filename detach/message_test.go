@@ -1,0 +1,146 @@
+package detach
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+func TestMessage(t *testing.T) {
+	t.Parallel()
+	for _, m := range []message{
+		{ready: true},
+		{status: 1},
+		{status: 75, held: true, text: "lock /run/x.pid: held by process 812 (x)"},
+		{status: 255, text: "two\nlines, \"quotes\", a \\, a \t and \x00\xff"},
+		{status: 73, text: "grüße 🙂"},
+		{status: 42, text: "failed 1 other \"x\"\n"},
+	} {
+		line := m.encode()
+		if bytes.IndexByte(line, '\n') != len(line)-1 {
+			t.Errorf("encode(%+v) = %q; want one line", m, line)
+		}
+		if got, ok := decodeMessage(line); !ok || got != m {
+			t.Errorf("decode(%q) = %+v, %t; want %+v", line, got, ok, m)
+		}
+		// A daemon that was killed while it wrote has said nothing.
+		for n := range len(line) {
+			if got, ok := decodeMessage(line[:n]); ok {
+				t.Errorf("decode(%q) = %+v; want it to be refused as incomplete", line[:n], got)
+			}
+		}
+	}
+}
+
+// TestLongMessage: the text is cut so that one write to a pipe takes the line as
+// a whole, and one read buffer too. What stands at its end, the reason, stays.
+func TestLongMessage(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		strings.Repeat("x", maxMessage), strings.Repeat("\x00", maxMessage), strings.Repeat("🙂", 1<<18),
+	} {
+		line := message{status: 9, held: true, text: text}.encode()
+		if len(line) > maxMessage {
+			t.Errorf("%d bytes; want at most %d", len(line), maxMessage)
+		}
+		m, ok := decodeMessage(line)
+		if !ok || m.status != 9 || !m.held || len(m.text) < 500 {
+			t.Errorf("decode = %t, %d, %t, %d bytes", ok, m.status, m.held, len(m.text))
+		}
+		begin, end, cut := strings.Cut(m.text, "...")
+		if !cut || begin == "" || !strings.HasPrefix(text, begin) || end == "" || !strings.HasSuffix(text, end) {
+			t.Errorf("decode = %.20q...; want the beginning and the end of the text", m.text)
+		}
+		got, err := readLine(bytes.NewReader(line))
+		if err != nil || !bytes.Equal(got, line) {
+			t.Errorf("readLine = %d bytes, %v; want %d", len(got), err, len(line))
+		}
+	}
+}
+
+func TestMessageRefused(t *testing.T) {
+	t.Parallel()
+	for _, line := range []string{
+		"", "\n", "ready", "ready \n", "Ready\n", "failed\n", "failed 1\n", "failed 1 other\n", "failed 1 other \n",
+		"failed 1 other x\n", "failed 1 other \"x\n", "failed 1 other \"x\" y\n", "failed 1 else \"x\"\n",
+		"failed 0 other \"x\"\n", "failed -1 other \"x\"\n", "failed 256 other \"x\"\n", "failed x other \"x\"\n",
+		"failed 1 other \"x\"\nready\n", "passed 1 other \"x\"\n",
+	} {
+		if m, ok := decodeMessage([]byte(line)); ok {
+			t.Errorf("decode(%q) = %+v; want it to be refused", line, m)
+		}
+	}
+}
+
+// TestReadLine: the line may come in pieces; the end of the pipe, or a flood,
+// ends it.
+func TestReadLine(t *testing.T) {
+	t.Parallel()
+	if line, err := readLine(&pieces{"re", "", "ad", "y\n"}); err != nil || string(line) != "ready\n" {
+		t.Errorf("in pieces: %q, %v", line, err)
+	}
+	if line, err := readLine(&pieces{"rea"}); err == nil {
+		t.Errorf("incomplete: %q; want an error", line)
+	}
+	if line, err := readLine(strings.NewReader(strings.Repeat("x", 2*maxMessage))); err == nil || len(line) > maxMessage {
+		t.Errorf("flood: %d bytes, %v; want an error", len(line), err)
+	}
+}
+
+// pieces is a reader that gives one piece at a time.
+type pieces []string
+
+func (p *pieces) Read(buf []byte) (int, error) {
+	if len(*p) == 0 {
+		return strings.NewReader("").Read(buf)
+	}
+	n := copy(buf, (*p)[0])
+	*p = (*p)[1:]
+	return n, nil
+}
+
+func FuzzMessage(f *testing.F) {
+	f.Add(1, true, "reason")
+	f.Add(255, false, "\x00\n\xff")
+	f.Fuzz(func(t *testing.T, status int, held bool, text string) {
+		m := message{status: status, held: held, text: text}
+		line := m.encode()
+		if len(line) > maxMessage || bytes.IndexByte(line, '\n') != len(line)-1 {
+			t.Fatalf("encode(%+v) = %q; want one line of at most %d bytes", m, line, maxMessage)
+		}
+		got, ok := decodeMessage(line)
+		if possible := 1 <= status && status <= 255; ok != possible {
+			t.Fatalf("decode(%q) = %t; want %t", line, ok, possible)
+		}
+		if !ok {
+			return
+		}
+		if got.ready || got.status != status || got.held != held || !strings.HasPrefix(text, got.text) {
+			t.Fatalf("decode(%q) = %+v; want %+v", line, got, m)
+		}
+		if got.text != text && len(line) < maxMessage/2 {
+			t.Fatalf("decode(%q) = %+v; want the whole text %q", line, got, text)
+		}
+	})
+}
+
+// FuzzDecodeMessage: whatever the daemon writes, the launcher understands it or
+// refuses it.
+func FuzzDecodeMessage(f *testing.F) {
+	f.Add([]byte("ready\n"))
+	f.Add([]byte("failed 75 held \"held by process 1\"\n"))
+	f.Add([]byte("failed 1 other `x`\n"))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		m, ok := decodeMessage(line)
+		if !ok {
+			return
+		}
+		if !m.ready && (m.status < 1 || m.status > 255) {
+			t.Fatalf("decode(%q) = %+v; want a status from 1 to 255", line, m)
+		}
+		again := m.encode()
+		if got, ok := decodeMessage(again); !ok || got != m && len(again) < maxMessage/2 {
+			t.Fatalf("decode(%q) = %+v, but decode(%q) = %+v, %t", line, m, again, got, ok)
+		}
+	})
+}
