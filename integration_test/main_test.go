@@ -61,18 +61,25 @@ func runTests(m *testing.M) int {
 	// Whatever the tests start, however detached, has this in its environment.
 	os.Setenv(runVariable, dir)
 	status := m.Run()
-	if left := leftBehind(dir); len(left) > 0 {
-		fmt.Fprintf(os.Stderr, "the tests left processes behind: %v\n", left)
-		return 1
+	// A process may be about to exit: a supervisor frees its lock first.
+	deadline := time.Now().Add(15 * time.Second)
+	for len(leftBehind(dir)) > 0 && time.Now().Before(deadline) {
+		time.Sleep(20 * time.Millisecond)
+	}
+	for pid, command := range leftBehind(dir) {
+		fmt.Fprintf(os.Stderr, "the tests left a process behind: %d %q\n", pid, command)
+		syscall.Kill(pid, syscall.SIGKILL)
+		status = 1
 	}
 	return status
 }
 
 const runVariable = "LOCKRUN_TEST_RUN"
 
-// leftBehind kills, and returns, the processes that this test run started and
-// that are still there.
-func leftBehind(dir string) (left []string) {
+// leftBehind returns the processes, with their command lines, that this test
+// run started and that are still there.
+func leftBehind(dir string) map[int]string {
+	left := make(map[int]string)
 	entries, _ := os.ReadDir("/proc")
 	for _, entry := range entries {
 		var pid int
@@ -80,12 +87,10 @@ func leftBehind(dir string) (left []string) {
 			continue
 		}
 		environ, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-		if !bytes.Contains(environ, []byte(runVariable+"="+dir+"\x00")) || !alive(pid) {
-			continue
+		if bytes.Contains(environ, []byte(runVariable+"="+dir+"\x00")) && alive(pid) {
+			command, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+			left[pid] = string(command)
 		}
-		command, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		left = append(left, fmt.Sprintf("%d %q", pid, command))
-		syscall.Kill(pid, syscall.SIGKILL)
 	}
 	return left
 }

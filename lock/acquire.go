@@ -250,9 +250,6 @@ func (r *request) refusal(held heldBy, walk bool) *HeldError {
 
 func (r *request) wait(ctx context.Context) (*Lock, error) {
 	for {
-		if err := ctx.Err(); err != nil {
-			return nil, pathError(r.path, err)
-		}
 		l, err := r.once(func(f *flock.Flock) (bool, error) { return r.blockingLock(ctx, f) })
 		if err == errAgain {
 			continue
@@ -284,6 +281,9 @@ func (r *request) blockingLock(ctx context.Context, f *flock.Flock) (bool, error
 		lock = f.RLock
 	}
 	try := func() (bool, error) { return r.tryLock(f) }
+	if ctx.Err() != nil {
+		return try()
+	}
 	return block(ctx, lock, try)
 }
 

@@ -81,8 +81,8 @@ func TryAcquire(path string, opt *Options) (*Lock, error) {
 // faster.
 //
 // When ctx ends first, the error is a [*HeldError] that errors.Is finds the
-// context's error in. If ctx has ended already, nothing is tried. For the rest
-// see TryAcquire.
+// context's error in. If ctx has ended already, a free lock is taken all the
+// same. For the rest see TryAcquire.
 //
 // On Linux a wait with a context that can end uses an own thread and the
 // real-time signal 61; a program that handles that signal itself still works.

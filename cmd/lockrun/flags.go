@@ -53,6 +53,7 @@ func (d *duration) Set(s string) error {
 
 func parseDuration(s string) (time.Duration, error) {
 	d, err := time.ParseDuration(s)
+	negative := false
 	if err != nil {
 		seconds, e := strconv.ParseFloat(s, 64)
 		if e != nil || math.IsNaN(seconds) {
@@ -62,8 +63,9 @@ func parseDuration(s string) (time.Duration, error) {
 			return 0, fmt.Errorf("too long")
 		}
 		d = time.Duration(seconds * float64(time.Second))
+		negative = seconds < 0
 	}
-	if d < 0 {
+	if negative || d < 0 {
 		return 0, fmt.Errorf("must not be negative")
 	}
 	return d, nil

@@ -20,13 +20,13 @@ flock(2), so it works together with flock(1).
 
 Flags of lockrun and lockrun start
   -w, --wait            wait for the lock
-  -t, --timeout D       wait at most D: 300ms, 1m30s, or seconds; 0 is not to wait
+  -t, --timeout D       wait at most D: 300ms, 1m30s, seconds; 0 does not wait
   -E, --exit-code N     exit with N instead of 75 when the lock is held
   -q, --quiet           do not say who holds the lock
   -c, --command STRING  run /bin/sh -c STRING
       --no-pid          lock LOCK, whatever it holds, and do not write into it
       --keep            empty LOCK at the end (start PATH removes it)
-      --remove          remove LOCK at the end (else it is emptied, for flock(1))
+      --remove          remove LOCK at the end (else it is emptied and stays)
       --log FILE        start: append the command's output to FILE
 
 Flags of lockrun stop (TERM, 10 s, KILL, 5 s; returns when the lock is free)

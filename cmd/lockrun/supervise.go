@@ -151,13 +151,15 @@ func (s *supervisor) wait(pid int) syscall.WaitStatus {
 }
 
 // dieOfInterrupt ends this process by SIGINT: a shell ends its loop only if the
-// command in it died of Ctrl-C.
+// command in it died of Ctrl-C. It returns if that is not possible: if SIGINT is
+// ignored (we run in the background of a script), or as PID 1.
 func dieOfInterrupt() {
-	signal.Reset(syscall.SIGINT)
-	if os.Getpid() != 1 {
-		syscall.Kill(os.Getpid(), syscall.SIGINT)
-		select {}
+	if signal.Ignored(syscall.SIGINT) || os.Getpid() == 1 {
+		return
 	}
+	signal.Reset(syscall.SIGINT)
+	syscall.Kill(os.Getpid(), syscall.SIGINT)
+	select {}
 }
 
 // terminal is our controlling terminal.
