@@ -247,12 +247,13 @@ func recordedHolder(f *os.File) (Holder, bool) {
 		return Holder{}, false
 	}
 	shared, ok, _ := carries(pid, idOf(file))
-	if !ok || isThread(pid) {
+	if !ok {
 		return Holder{}, false
 	}
-	h := describe(pid, shared, file.ModTime())
-	h.Recorded = true
-	return h, true
+	h, process := describeProcess(pid)
+	h.Since = later(h.Started, file.ModTime())
+	h.Shared, h.Recorded = shared, true
+	return h, process
 }
 
 // Open opens a lock file to look at it, for reading only and without touching

@@ -307,31 +307,41 @@ func directoryNames(path string) ([]string, error) {
 // describe tells what is to be known of a process. recorded is when its PID
 // was written into the lock file, zero if it was not.
 func describe(pid int, shared bool, recorded time.Time) Holder {
-	h := Holder{PID: pid, UID: -1, Shared: shared}
-	proc := "/proc/" + strconv.Itoa(pid)
-	if stat, err := readProc(proc + "/stat"); err == nil {
-		h.Started = startTime(stat)
-	}
-	if status, err := readProc(proc + "/status"); err == nil {
-		h.UID = effectiveUID(status)
-	}
-	if line, err := readProc(proc + "/cmdline"); err == nil && len(line) > 0 {
-		h.Args = strings.Split(strings.TrimRight(string(line), "\x00"), "\x00")
-	}
+	h, _ := describeProcess(pid)
+	h.Shared = shared
 	h.Since = later(h.Started, recorded)
 	return h
 }
 
-// isThread reports whether the number is that of a thread which is not its
-// process's first. /proc/PID answers for threads too, though it does not list
-// them. The line of /proc/PID/status is
-//
-//	Tgid:	5577
+// describeProcess also reports whether the number is that of a process and not
+// of one of its threads: /proc/PID answers for those too, though it does not
+// list them.
+func describeProcess(pid int) (h Holder, process bool) {
+	h = Holder{PID: pid, UID: -1}
+	proc := "/proc/" + strconv.Itoa(pid)
+	if stat, err := readProc(proc + "/stat"); err == nil {
+		h.Started = startTime(stat)
+	}
+	status, err := readProc(proc + "/status")
+	if err == nil {
+		if uid, ok := statusNumber(status, "Uid:", 1); ok {
+			h.UID = uid
+		}
+	}
+	if line, err := readProc(proc + "/cmdline"); err == nil && len(line) > 0 {
+		h.Args = strings.Split(strings.TrimRight(string(line), "\x00"), "\x00")
+	}
+	group, ok := statusNumber(status, "Tgid:", 0)
+	return h, ok && group == pid
+}
+
 func isThread(pid int) bool {
 	status, err := readProc("/proc/" + strconv.Itoa(pid) + "/status")
-	_, rest, found := bytes.Cut(status, []byte("\nTgid:\t"))
-	process, _, _ := bytes.Cut(rest, []byte("\n"))
-	return err == nil && found && string(process) != strconv.Itoa(pid)
+	if err != nil {
+		return false
+	}
+	group, ok := statusNumber(status, "Tgid:", 0)
+	return ok && group != pid
 }
 
 // startTime reads the start time from the content of /proc/PID/stat, field 22,
@@ -357,19 +367,19 @@ func startTime(stat []byte) time.Time {
 	return time.Now().Add(time.Duration(ticks)*10*time.Millisecond - time.Duration(up.Nano())).Round(0)
 }
 
-// effectiveUID reads the second number of this line of /proc/PID/status, -1 if
-// there is none:
+// statusNumber reads a number from a line of /proc/PID/status, counted from 0
+// (proc_pid_status(5)). The effective user is number 1 of "Uid:":
 //
+//	Tgid:	5577
 //	Uid:	1000	1000	1000	1000
-func effectiveUID(status []byte) int {
+func statusNumber(status []byte, key string, n int) (int, bool) {
 	for line := range bytes.Lines(status) {
-		if rest, ok := bytes.CutPrefix(line, []byte("Uid:")); ok {
-			if f := bytes.Fields(rest); len(f) >= 2 {
-				if uid, err := strconv.Atoi(string(f[1])); err == nil {
-					return uid
-				}
+		if rest, ok := bytes.CutPrefix(line, []byte(key)); ok {
+			if f := bytes.Fields(rest); n < len(f) {
+				number, err := strconv.Atoi(string(f[n]))
+				return number, err == nil
 			}
 		}
 	}
-	return -1
+	return 0, false
 }

@@ -47,6 +47,27 @@ func TestStartTime(t *testing.T) {
 	}
 }
 
+func TestStatusNumber(t *testing.T) {
+	const status = "Name:\tsleep\nTgid:\t5577\nUid:\t1\t2\t3\t4\nGid:\n"
+	for _, tc := range []struct {
+		key    string
+		n      int
+		number int
+		ok     bool
+	}{
+		{"Tgid:", 0, 5577, true},
+		{"Uid:", 1, 2, true},
+		{"Uid:", 4, 0, false},
+		{"Gid:", 0, 0, false},
+		{"Name:", 0, 0, false},
+		{"Pid:", 0, 0, false},
+	} {
+		if number, ok := statusNumber([]byte(status), tc.key, tc.n); number != tc.number || ok != tc.ok {
+			t.Errorf("statusNumber(%s %d) = %d, %v; want %d, %v", tc.key, tc.n, number, ok, tc.number, tc.ok)
+		}
+	}
+}
+
 func FuzzProcLines(f *testing.F) {
 	f.Add([]byte("lock:\t1: FLOCK  ADVISORY  WRITE 5577 fe:00:1234567 0 EOF\n"))
 	f.Add([]byte("5577 (sleep) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 100 0 0\n"))
@@ -54,6 +75,6 @@ func FuzzProcLines(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		lockLine(b)
 		startTime(b)
-		effectiveUID(b)
+		statusNumber(b, "Uid:", 1)
 	})
 }

@@ -33,6 +33,8 @@ func findDeleted(string, bool) *deletedHolder { return nil }
 
 func isThread(int) bool { return false }
 
+func describeProcess(pid int) (Holder, bool) { return Holder{PID: pid, UID: -1}, true }
+
 func describe(pid int, shared bool, recorded time.Time) Holder {
 	return Holder{PID: pid, UID: -1, Shared: shared, Since: recorded}
 }

@@ -43,7 +43,7 @@ func supervise(h *hold, argv []string, started func() error) (status int, err er
 		return exitSystem, os.NewSyscallError("fcntl", err)
 	}
 	signals := make(chan os.Signal, 64)
-	catch(signals, deadlySignals)
+	catch(signals, endingSignals)
 	// In the session of a terminal the command stays in our group, where
 	// Ctrl-C, Ctrl-Z and fg reach it; else it gets one of its own.
 	pid, err := startProcess(argv, s.tty == nil)
@@ -64,7 +64,7 @@ func supervise(h *hold, argv []string, started func() error) (status int, err er
 		s.signal((<-signals).(syscall.Signal))
 	}
 	go func() {
-		catch(signals, harmlessSignals)
+		catch(signals, otherSignals)
 		if s.tty == nil {
 			catch(signals, stopSignals)
 		}
@@ -88,15 +88,13 @@ func supervise(h *hold, argv []string, started func() error) (status int, err er
 	return exitSignalled + int(ws.Signal()), nil
 }
 
-// Signals that are passed on. The first kind would end us if it came before the
-// command runs, so it is asked for before the start; the second kind would not,
-// and to ask takes time.
+// Signals that are passed on. Those that end a program are asked for before the
+// command is started, lest one of them kills us in between. To ask takes the Go
+// runtime 20 us a signal, so the others have to wait until the command runs.
 var (
-	deadlySignals = []os.Signal{
-		unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM,
-	}
-	harmlessSignals = []os.Signal{unix.SIGCONT, unix.SIGWINCH}
-	stopSignals     = []os.Signal{unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU}
+	endingSignals = []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM}
+	otherSignals  = []os.Signal{unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGCONT, unix.SIGWINCH}
+	stopSignals   = []os.Signal{unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU}
 )
 
 // catch asks for signals. Those that were ignored when we were started (nohup)
