@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package integration_test runs lockrun, and programs that use the library, as
 // real processes: under real kernels' locks, on real terminals, beside real
 // servers.
