@@ -581,21 +581,23 @@ func TestStartRefusesSecond(t *testing.T) {
 	eventually(t, "only the first and its supervisor", func() bool { return len(detProcesses(dir)) == 2 })
 }
 
-// detWaiter starts lockrun start -w on a lock that is held until holder gets a
-// signal, and returns when the background process waits in the kernel for it.
-func detWaiter(t *testing.T, dir string, command ...string) (holder, launcher *exec.Cmd, waiter int) {
+// detWaiter starts lockrun start -w on a lock that the test holds, and returns
+// when the background process waits in the kernel for it.
+func detWaiter(t *testing.T, dir string, command ...string) (held *lock.Lock, launcher *exec.Cmd, waiter int) {
 	t.Helper()
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	path := filepath.Join(dir, "web.pid")
-	holder = background(t, detCmd(dir, "web", "--", "sleep", "600"))
-	pidIn(t, path)
+	held, err := lock.TryAcquire(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { held.Release() })
 	launcher = background(t, detCmd(dir, append([]string{"start", "-w", "web", "--"}, command...)...))
 	eventually(t, "a background process that waits for the lock", func() bool {
 		for _, pid := range detProcesses(dir) {
-			stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-			var session int
-			_, rest, _ := strings.Cut(string(stat), ") ")
-			fmt.Sscanf(rest, "%s %d %d %d", new(string), new(int), new(int), &session)
-			if session == pid && detBlockedOn(path, pid) {
+			if pid != launcher.Process.Pid && detBlockedOn(path, pid) {
 				waiter = pid
 				return true
 			}
@@ -603,7 +605,7 @@ func detWaiter(t *testing.T, dir string, command ...string) (holder, launcher *e
 		time.Sleep(20 * time.Millisecond)
 		return false
 	})
-	return holder, launcher, waiter
+	return held, launcher, waiter
 }
 
 // detBlockedOn reports whether process pid is queued for the lock, by the line
@@ -634,12 +636,12 @@ func detBlockedOn(path string, pid int) bool {
 func TestStartWaits(t *testing.T) {
 	t.Parallel()
 	dir := detDir(t)
-	holder, launcher, _ := detWaiter(t, dir, "sleep", "601")
+	held, launcher, _ := detWaiter(t, dir, "sleep", "601")
 	time.Sleep(50 * time.Millisecond)
 	if !alive(launcher.Process.Pid) {
 		t.Fatal("start -w has returned while the lock was held")
 	}
-	holder.Process.Signal(syscall.SIGTERM)
+	held.Release()
 	if err := launcher.Wait(); err != nil {
 		t.Errorf("start -w: %v", err)
 	}
@@ -663,7 +665,12 @@ func TestStartWaitInterrupted(t *testing.T) {
 			}
 			dir := detDir(t)
 			ran := filepath.Join(dir, "ran")
-			holder, launcher, waiter := detWaiter(t, dir, "touch", ran)
+			held, launcher, waiter := detWaiter(t, dir, "touch", ran)
+			path := filepath.Join(dir, "web.pid")
+			before, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
 			launcher.Process.Signal(sig)
 			launcher.Wait()
 			if got := statusOf(launcher.ProcessState); got != 128+int(sig) {
@@ -672,13 +679,16 @@ func TestStartWaitInterrupted(t *testing.T) {
 			if sig != syscall.SIGKILL { // of which nobody can tell it
 				eventually(t, "waiter gone", func() bool { return !alive(waiter) })
 			}
-			holder.Process.Signal(syscall.SIGTERM)
-			holder.Wait()
+			held.Release()
 			detGone(t, dir)
 			if exists(ran) {
 				t.Error("the command ran")
 			}
-			detFree(t, filepath.Join(dir, "web.pid"))
+			// Nor was it started and ended at once: no PID was written.
+			if after, err := os.Stat(path); err != nil || !after.ModTime().Equal(before.ModTime()) || after.Size() > 0 {
+				t.Errorf("the PID file was written: %v, %v", after, err)
+			}
+			detFree(t, path)
 		})
 	}
 }
@@ -883,7 +893,7 @@ func TestDaemonStart(t *testing.T) {
 			{do: "segv", status: 139, stderr: "ended before it was ready: killed by SIGSEGV, see DIR/log\n"},
 			{do: "panic", status: 2, stderr: "ended before it was ready: exit status 2, see DIR/log\n"},
 			{do: "fail", status: 42, stderr: "held=false: the port is\ttaken\nby \"another\" \xff server\n"},
-			{do: "hang", args: []string{"-timeout", "300ms"}, status: 124, stderr: "not ready within 300ms, see DIR/log\n"},
+			{do: "hang", args: []string{"-timeout", "300ms", "-pid", "DIR/up"}, status: 124, stderr: "not ready within 300ms, see DIR/log\n"},
 			{do: "ready", args: []string{"-pidfile", "DIR/none/pid"}, status: 73, stderr: "DIR/none/pid: no such file or directory\n"},
 			{do: "ready", args: []string{"-pidfile", "DIR"}, status: 73, stderr: "not a PID file\n"},
 			{do: "ready", args: []string{"-log", "DIR/none/log"}, status: 1, stderr: "*fs.PathError held=false: open DIR/none/log: no such file or directory\n"},
@@ -910,6 +920,11 @@ func TestDaemonStart(t *testing.T) {
 				detGone(t, dir)
 				if in, err := lock.Inspect(dir + "/pid"); err != nil || in.State != lock.Free {
 					t.Errorf("Inspect = %+v, %v; want free", in, err)
+				}
+				// Those that end in good order remove the PID file; up says that
+				// a handler for SIGTERM was there in time.
+				if (tt.do == "fail" || tt.do == "ready" || exists(dir+"/up")) && exists(dir+"/pid") {
+					t.Error("the PID file is still there")
 				}
 				log, _ := os.ReadFile(dir + "/log")
 				if trace := strings.Contains(string(log), "panic: this is a test\n") && strings.Contains(string(log), "detach_test.go:"); trace != (tt.do == "panic") {

@@ -274,7 +274,7 @@ func TestWrite(t *testing.T) {
 		if err != nil && err != io.EOF {
 			return err
 		}
-		if _, ok := pidtext.Parse(content[:n]); !ok {
+		if _, ok := pidtext.Parse(content[:n]); !ok || len(strings.TrimSpace(string(content[:n]))) == 0 {
 			return fmt.Errorf("%q", content[:n])
 		}
 		return nil

@@ -92,9 +92,11 @@ func supervise(h *hold, argv []string, started func() error) (status int, err er
 // command is started, lest one of them kills us in between. To ask takes the Go
 // runtime 20 us a signal, so the others have to wait until the command runs.
 var (
-	endingSignals = []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM}
-	otherSignals  = []os.Signal{unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGCONT, unix.SIGWINCH}
-	stopSignals   = []os.Signal{unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU}
+	endingSignals = []os.Signal{
+		unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM,
+	}
+	otherSignals = []os.Signal{unix.SIGCONT, unix.SIGWINCH}
+	stopSignals  = []os.Signal{unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU}
 )
 
 // catch asks for signals. Those that were ignored when we were started (nohup)
