@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strings"
 	"syscall"
@@ -56,7 +54,8 @@ func startProcess(argv []string, ownGroup bool) (int, error) {
 
 // lookPath finds a command as execvp(3) does: an empty element of PATH is the
 // working directory, and a file that may not be executed is remembered while
-// the search goes on.
+// the search goes on. Unlike there, a directory that may not be searched is not
+// taken for such a file: cron and sudo users have root's in their PATH.
 func lookPath(name string) (string, error) {
 	if strings.Contains(name, "/") {
 		return name, nil
@@ -68,23 +67,21 @@ func lookPath(name string) (string, error) {
 	if !ok {
 		search = "/bin:/usr/bin"
 	}
-	var denied error
+	denied := false
 	for _, dir := range strings.Split(search, ":") {
 		if dir == "" {
 			dir = "."
 		}
 		path := dir + "/" + name
-		fi, err := os.Stat(path)
-		if err == nil && !fi.IsDir() {
-			if err = unix.Access(path, unix.X_OK); err == nil {
-				return path, nil
-			}
+		if fi, err := os.Stat(path); err != nil || fi.IsDir() {
+			continue
 		}
-		if errors.Is(err, fs.ErrPermission) {
-			denied = err
+		if unix.Access(path, unix.X_OK) == nil {
+			return path, nil
 		}
+		denied = true
 	}
-	if denied != nil {
+	if denied {
 		return "", &execError{exitCannotExec, fmt.Sprintf("can't execute %s: permission denied", name)}
 	}
 	return "", &execError{exitNotFound, fmt.Sprintf("%s: not found in PATH", name)}
