@@ -226,7 +226,7 @@ func TestDaemonStart(t *testing.T) {
 					t.Error("the PID file is still there")
 				}
 				log, _ := os.ReadFile(dir + "/log")
-				if trace := strings.Contains(string(log), "panic: this is a test\n") && strings.Contains(string(log), "detach_test.go:"); trace != (tt.do == "panic") {
+				if trace := strings.Contains(string(log), "panic: this is a test\n") && strings.Contains(string(log), "daemon_test.go:"); trace != (tt.do == "panic") {
 					t.Errorf("log: %s", log)
 				}
 			})
