@@ -1,6 +1,7 @@
 package lock
 
 import (
+	"os/exec"
 	"testing"
 	"time"
 )
@@ -23,6 +24,27 @@ func TestLockLine(t *testing.T) {
 		if shared, ok := lockLine([]byte(tc.fdinfo)); shared != tc.shared || ok != tc.ok {
 			t.Errorf("lockLine(%q) = %v, %v; want %v, %v", tc.fdinfo, shared, ok, tc.shared, tc.ok)
 		}
+	}
+}
+
+// TestProcessesThatComeDuringTheWalk is the race of eachProcess: what is started
+// while the walk goes on is visited too.
+func TestProcessesThatComeDuringTheWalk(t *testing.T) {
+	child := exec.Command("sleep", "60")
+	visited := false
+	err := eachProcess(func(pid int) bool {
+		if child.Process == nil {
+			if err := child.Start(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		visited = visited || pid == child.Process.Pid
+		return true
+	})
+	child.Process.Kill()
+	child.Wait()
+	if err != nil || !visited {
+		t.Errorf("eachProcess = %v, came to the new process: %v", err, visited)
 	}
 }
 
