@@ -53,11 +53,15 @@ func (c *Config) launch() error {
 	atExit.Push(func() { g.signal(syscall.SIGTERM) })
 	stopCatching := atExit.Catch()
 	defer stopCatching()
+	// Who was told by a signal to die dies of it, whatever the daemon says.
+	defer atExit.Run()
+	g.mu.Lock() // a signal that comes meanwhile waits for the PID
 	pid, err := startSelf(first, w, []uintptr{stdin.Fd(), output.Fd(), output.Fd()}, c.Keep, true)
+	g.pid = pid
+	g.mu.Unlock()
 	if err != nil {
 		return &StartError{Status: statusSystem, Text: err.Error()}
 	}
-	g.set(pid)
 	defer g.reap()
 	w.Close()
 
@@ -67,6 +71,10 @@ func (c *Config) launch() error {
 	line, err := readLine(r)
 	if m, ok := decodeMessage(line); ok {
 		if m.ready {
+			if !c.SessionLeader {
+				// The daemon is an orphan only when the leader has ended.
+				syscall.Wait4(pid, nil, 0, nil)
+			}
 			os.Exit(0)
 		}
 		return &StartError{Status: m.status, Text: m.text, held: m.held}

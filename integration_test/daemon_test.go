@@ -91,8 +91,10 @@ func detDaemon(args []string) int {
 		os.Exit(0)
 	}
 	if c.Keep != nil {
-		f := os.NewFile(uintptr(c.Keep[0]), "kept")
-		fmt.Fprintln(f, "kept")
+		// Not an os.File: when that is collected it closes the descriptor.
+		if _, err := unix.Write(c.Keep[0], []byte("kept\n")); err != nil {
+			d.Fail(1, err)
+		}
 	}
 	child := exec.Command("env")
 	child.Stdout = os.Stdout

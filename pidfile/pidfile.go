@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/lockrun/lockrun/internal/pidtext"
 	"github.com/lockrun/lockrun/lock"
@@ -174,42 +175,27 @@ func checkFile(path string, file fs.FileInfo) error {
 	return pathError(path, err)
 }
 
-// checkContent returns what stands in the file, if it is a PID or nothing.
+// checkContent returns what stands in the file, if it is a PID or nothing. It
+// reads one byte more than a PID file can have, at most.
+//
+// Somebody who does not hold the lock may read while the holder writes, and see
+// the beginning of the new number and the end of the old one. So what is not a
+// PID is read again for 10 ms.
 func checkContent(f *os.File) ([]byte, error) {
-	content, err := readSettled(f)
-	if err != nil {
-		return nil, err
-	}
-	if _, ok := pidtext.Parse(content); !ok {
-		return nil, pathError(f.Name(), fmt.Errorf("holds something else than a PID: %w", ErrNotPIDFile))
-	}
-	return content, nil
-}
-
-// readSettled reads a file until it has read the same twice: while the holder
-// writes, a read can see the beginning of the new number and the end of the old
-// one. It reads one byte more than a PID file can have, at most.
-func readSettled(f *os.File) ([]byte, error) {
-	read := func() ([]byte, error) {
-		buf := make([]byte, pidtext.MaxSize+1)
-		n, err := f.ReadAt(buf, 0)
-		if err == io.EOF {
-			err = nil
-		}
-		return buf[:n], err
-	}
-	content, err := read()
-	for range 1000 { // somebody may write all the time
-		if err != nil {
+	content := make([]byte, pidtext.MaxSize+1)
+	for try := 0; ; try++ {
+		n, err := f.ReadAt(content, 0)
+		if err != nil && err != io.EOF {
 			return nil, err
 		}
-		var again []byte
-		if again, err = read(); bytes.Equal(content, again) {
-			break
+		if _, ok := pidtext.Parse(content[:n]); ok {
+			return content[:n], nil
 		}
-		content = again
+		if try == 10 {
+			return nil, pathError(f.Name(), fmt.Errorf("holds something else than a PID: %w", ErrNotPIDFile))
+		}
+		time.Sleep(time.Millisecond)
 	}
-	return content, err
 }
 
 func pathError(path string, err error) error {
@@ -234,23 +220,28 @@ func (f *File) Write(pid int) error {
 	}
 	content := pidtext.Format(pid)
 	if err := f.replace(content); err != nil {
-		// The old content fits, having been there.
-		f.replace(f.before)
+		// The beginning of the new number may stand there. The old one fits,
+		// having been there; cut first, since what is left is then a number in
+		// between too.
+		f.file.Truncate(int64(len(f.before)))
+		f.file.WriteAt(f.before, 0)
 		return err
 	}
 	f.before, f.written = content, true
 	return nil
 }
 
-// replace writes in place, and with one write all that stood there: a full disk
-// is noticed before anything is lost, and who reads, or finds what a SIGKILL
-// between the two calls left behind, finds one PID and white space.
+// replace writes in place, and with one write all of the length that stands
+// there: a full disk is noticed before anything is lost, and who reads, or finds
+// what a SIGKILL between the two calls left behind, finds one PID and white
+// space. There is nothing to cut in most cases, and to cut is dear: it can take
+// longer than all the rest.
 func (f *File) replace(content []byte) error {
 	padded := content
 	if pad := len(f.before) - len(content); pad > 0 {
 		padded = append(bytes.Clone(content), bytes.Repeat([]byte("\n"), pad)...)
 	}
-	if _, err := f.file.WriteAt(padded, 0); err != nil {
+	if _, err := f.file.WriteAt(padded, 0); err != nil || len(padded) == len(content) {
 		return err
 	}
 	return f.file.Truncate(int64(len(content)))

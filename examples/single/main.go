@@ -33,6 +33,7 @@ func main() {
 	}
 	atExit.Push(func() { file.Close() })
 
+	fmt.Println("single: working")
 	if *fail {
 		panic("this is a test")
 	}
