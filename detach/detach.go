@@ -162,9 +162,12 @@ func (d *Daemon) PIDFile() *pidfile.File { return d.pidFile }
 func (d *Daemon) Ready() error { return d.tell(message{ready: true}) }
 
 // Fail tells the launcher why the daemon can't start and with which status it
-// is to end, closes the daemon, and exits with that status. After Ready nobody
-// hears the reason.
+// is to end, closes the daemon, and exits with that status; 1 if it is not from
+// 1 to 255. After Ready nobody hears the reason.
 func (d *Daemon) Fail(status int, reason error) {
+	if status < 1 || status > 255 {
+		status = statusUnclear
+	}
 	d.Close()
 	d.tell(message{status: status, held: errors.Is(reason, lock.ErrHeld), text: reason.Error()})
 	os.Exit(status)

@@ -84,6 +84,8 @@ func (c *Config) launch() error {
 		r.SetReadDeadline(time.Now().Add(killAfter))
 		if _, err := io.Copy(io.Discard, r); err != nil {
 			g.signal(syscall.SIGKILL)
+			r.SetReadDeadline(time.Now().Add(killAfter))
+			io.Copy(io.Discard, r) // its end frees what it holds
 		}
 		return &StartError{Status: statusTimeout, Text: fmt.Sprintf("not ready within %v%s", c.readyTimeout(), c.seeLog())}
 	}

@@ -111,7 +111,9 @@ func (a *AtExit) Exit(code int) {
 // which no signal of its own kills, it exits with 128+n. A second signal while
 // the functions run kills at once.
 //
-// A signal that was ignored when the program started (nohup) stays ignored.
+// SIGHUP and SIGINT stay ignored if they were when the program started (nohup, a
+// background job of a script). Of other signals a Go program can't know it: the
+// runtime takes them over before main.
 //
 // Do not use Catch beside a handler of your own for the same signal, such as
 // signal.NotifyContext for a graceful end: call Run after that instead.

@@ -99,8 +99,8 @@ var (
 	stopSignals  = []os.Signal{unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU}
 )
 
-// catch asks for signals. Those that were ignored when we were started (nohup)
-// stay so, for the command too.
+// catch asks for signals. SIGHUP and SIGINT stay ignored, for the command too, if
+// they were when we were started (nohup, a background job of a script).
 func catch(c chan<- os.Signal, signals []os.Signal) {
 	for _, sig := range signals {
 		if !signal.Ignored(sig) {
