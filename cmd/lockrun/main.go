@@ -1,13 +1,6 @@
 // Lockrun runs a command while it holds a lock, so that one instance runs.
 //
 // See the README and "lockrun --help".
-
-// Not to ask the control groups how many threads to use saves reading five files
-// at every start; lockrun needs one or two.
-//
-//go:debug containermaxprocs=0
-//go:debug updatemaxprocs=0
-
 package main
 
 import "os"
