@@ -280,11 +280,7 @@ func (r *request) blockingLock(ctx context.Context, f *flock.Flock) (bool, error
 	if r.shared {
 		lock = f.RLock
 	}
-	try := func() (bool, error) { return r.tryLock(f) }
-	if ctx.Err() != nil {
-		return try()
-	}
-	return block(ctx, lock, try)
+	return block(ctx, lock, func() (bool, error) { return r.tryLock(f) })
 }
 
 func (r *request) adopt(f *os.File) (*Lock, error) {

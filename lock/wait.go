@@ -10,7 +10,8 @@ import (
 )
 
 // AwaitFree waits until nobody holds an exclusive lock on the open file f,
-// whatever its path is now, and returns ctx's error if that ends first. To know
+// whatever its path is now, and returns ctx's error if that ends first; if it has
+// ended already, AwaitFree looks once. To know
 // it, AwaitFree takes a shared lock for a moment, in its turn behind those who
 // came before it.
 //
@@ -27,9 +28,6 @@ func AwaitFree(ctx context.Context, f *os.File) error {
 		}
 		return err == nil, err
 	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	got, err := block(ctx, shared, try)
 	if err != nil {
 		return os.NewSyscallError("flock", err)
@@ -38,6 +36,20 @@ func AwaitFree(ctx context.Context, f *os.File) error {
 		return ctx.Err()
 	}
 	return os.NewSyscallError("flock", unix.Flock(fd, unix.LOCK_UN))
+}
+
+// block runs lock, which waits in flock(2), until it succeeds or ctx ends, and
+// then reports false. With a context that has ended already, try is all that is
+// done; try is also for systems where a wait can't be interrupted.
+func block(ctx context.Context, lock func() error, try func() (bool, error)) (bool, error) {
+	switch {
+	case ctx.Err() != nil:
+		return try()
+	case ctx.Done() == nil:
+		err := ignoringEINTR(lock)
+		return err == nil, err
+	}
+	return interruptible(ctx, lock, try)
 }
 
 // poll asks for the lock with growing pauses until ctx ends. It stands outside

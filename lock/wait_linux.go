@@ -19,8 +19,7 @@ import (
 // for the signal.
 const wakeSignal = unix.Signal(61)
 
-// block runs lock, which waits in flock(2), until it succeeds or ctx ends, and
-// then reports false. try is for systems where a wait can't be interrupted.
+// interruptible is block with a context that can end.
 //
 // Neither closing the descriptor nor a signal ends flock(2) in a Go program:
 // the runtime installs its handlers with SA_RESTART. So the waiting thread is
@@ -36,11 +35,7 @@ const wakeSignal = unix.Signal(61)
 // Therefore the signal is repeated until the thread says that it is out. The
 // thread belongs to the goroutine until the last signal was sent, so that no
 // other system call of the program is interrupted.
-func block(ctx context.Context, lock func() error, try func() (bool, error)) (bool, error) {
-	if ctx.Done() == nil {
-		err := ignoringEINTR(lock)
-		return err == nil, err
-	}
+func interruptible(ctx context.Context, lock func() error, try func() (bool, error)) (bool, error) {
 	if err := allowInterrupt(); err != nil {
 		return poll(ctx, try)
 	}

@@ -4,12 +4,7 @@ package lock
 
 import "context"
 
-// block asks again and again: see poll. Without a context that can end, lock
-// waits in the kernel's queue.
-func block(ctx context.Context, lock func() error, try func() (bool, error)) (bool, error) {
-	if ctx.Done() == nil {
-		err := ignoringEINTR(lock)
-		return err == nil, err
-	}
+// interruptible asks again and again: see poll.
+func interruptible(ctx context.Context, _ func() error, try func() (bool, error)) (bool, error) {
 	return poll(ctx, try)
 }

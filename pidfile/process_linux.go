@@ -1,8 +1,10 @@
 package pidfile
 
 import (
+	"context"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,6 +41,29 @@ func (p *process) ended() bool {
 	fds := []unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}
 	n, err := unix.Poll(fds, 0)
 	return err == nil && n > 0
+}
+
+// await waits for the end of the process, for at most d or until ctx ends.
+func (p *process) await(ctx context.Context, d time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	var wake [2]int // closed by the context's end, which poll(2) can't wait for
+	if unix.Pipe2(wake[:], unix.O_CLOEXEC) != nil {
+		return p.ended()
+	}
+	defer unix.Close(wake[0])
+	stop := context.AfterFunc(ctx, func() { unix.Close(wake[1]) })
+	fds := []unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}, {Fd: int32(wake[0])}}
+	for {
+		_, err := unix.Poll(fds, -1)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if stop() {
+		unix.Close(wake[1])
+	}
+	return p.ended()
 }
 
 func (p *process) close() { unix.Close(p.fd) }

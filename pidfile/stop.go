@@ -22,17 +22,6 @@ var (
 	ErrUnverified = errors.New("held by a process that can't be verified")
 )
 
-// Step is one step of a Schedule: send Signal, and wait up to Wait for the lock
-// to be free.
-type Step struct {
-	Signal syscall.Signal
-	Wait   time.Duration
-}
-
-// DefaultSchedule is what Stop does with a nil schedule: TERM/10/KILL/5, as
-// start-stop-daemon(8) would write it.
-var DefaultSchedule = []Step{{syscall.SIGTERM, 10 * time.Second}, {syscall.SIGKILL, 5 * time.Second}}
-
 // Stop ends the program of the PID file path and returns when its lock is free,
 // so that a start that comes after a nil error wins.
 //
@@ -45,10 +34,11 @@ var DefaultSchedule = []Step{{syscall.SIGTERM, 10 * time.Second}, {syscall.SIGKI
 // when the holder can't be seen, both in a *fs.PathError; a *lock.HeldError
 // when the schedule ended or ctx did (which is found then) and the lock is
 // still held; fs.ErrPermission is found when a signal was not permitted.
+// A nil schedule is TERM/10/KILL/5.
 // Linux 5.3 or later; elsewhere errors.ErrUnsupported is found.
-func Stop(ctx context.Context, path string, schedule []Step) error {
+func Stop(ctx context.Context, path string, schedule Schedule) error {
 	if schedule == nil {
-		schedule = DefaultSchedule
+		schedule = DefaultSchedule(syscall.SIGTERM)
 	}
 	f, err := lock.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -75,11 +65,8 @@ func Stop(ctx context.Context, path string, schedule []Step) error {
 		}
 		signalled = append(signalled, targets...)
 		for _, p := range targets {
-			if err := p.signal(step.Signal); err != nil {
+			if err := p.end(step.Signal); err != nil {
 				return stopError(path, err)
-			}
-			if step.Signal != syscall.SIGKILL {
-				p.signal(syscall.SIGCONT)
 			}
 		}
 		if free, err := awaitStop(ctx, f, targets, step.Wait); free || err != nil {
@@ -89,6 +76,128 @@ func Stop(ctx context.Context, path string, schedule []Step) error {
 			break
 		}
 	}
+	return stillHeld(ctx, path, f)
+}
+
+// end sends a signal that is to end the process, and continues it if it is
+// stopped, so that it can obey.
+func (p *process) end(sig syscall.Signal) error {
+	if err := p.signal(sig); err != nil || sig == syscall.SIGKILL {
+		return err
+	}
+	p.signal(syscall.SIGCONT)
+	return nil
+}
+
+// Targets returns the processes that Stop would signal first. The errors are
+// those of Stop.
+func Targets(path string) ([]lock.Holder, error) {
+	var holders []lock.Holder
+	err := eachTarget(path, func(f *os.File, p *process) error {
+		all, err := lock.HoldersOf(f)
+		for _, h := range all {
+			if h.PID == p.pid {
+				holders = append(holders, h)
+			}
+		}
+		return err
+	})
+	return holders, err
+}
+
+// Signal sends a signal to the program of the PID file path, to the same
+// processes as Stop and after the same proof. It does not wait for anything.
+// The errors are those of Stop.
+func Signal(path string, sig syscall.Signal) error {
+	return eachTarget(path, func(_ *os.File, p *process) error { return p.signal(sig) })
+}
+
+// eachTarget calls do with every process that is to be signalled.
+func eachTarget(path string, do func(f *os.File, p *process) error) error {
+	f, err := lock.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return stopError(path, ErrNotRunning)
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	targets, err := holdersToSignal(path, f)
+	for _, p := range targets {
+		if err == nil {
+			err = do(f, p)
+		}
+		p.close()
+	}
+	var pe *fs.PathError
+	if err != nil && !errors.As(err, &pe) {
+		err = stopError(path, err)
+	}
+	return err
+}
+
+// Wait waits until the lock on the PID file path is free, without taking it: at
+// once if there is no such file. If ctx ends first the error is a
+// *lock.HeldError in which errors.Is finds the context's error. A program that
+// was in the queue for the lock before is waited for too.
+func Wait(ctx context.Context, path string) error {
+	f, err := lock.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = lock.AwaitFree(ctx, f)
+	if err != nil && ctx.Err() != nil {
+		return stillHeld(ctx, path, f)
+	}
+	return err
+}
+
+// StopUnlocked ends the process whose PID stands in a PID file that nobody has
+// locked, and waits for its end. It is for programs that do not lock their PID
+// file, and it believes the number: if the program has died and its number was
+// given to another process, that one is ended. The lock being held is a
+// *lock.HeldError; nobody is signalled then, use Stop. The other errors are
+// those of Stop.
+func StopUnlocked(ctx context.Context, path string, schedule Schedule) error {
+	if schedule == nil {
+		schedule = DefaultSchedule(syscall.SIGTERM)
+	}
+	in, err := lock.Inspect(path)
+	switch {
+	case err != nil:
+		return err
+	case in.State == lock.Held:
+		return &lock.HeldError{Path: path, Holder: in.Holder, Deleted: in.Absent}
+	case in.PID == 0:
+		return stopError(path, ErrNotRunning)
+	}
+	p, err := holdOn(in.PID)
+	if errors.Is(err, os.ErrProcessDone) || err == nil && p.ended() {
+		return stopError(path, ErrNotRunning)
+	}
+	if err != nil {
+		return stopError(path, err)
+	}
+	defer p.close()
+	for _, step := range schedule {
+		if err := p.end(step.Signal); err != nil {
+			return stopError(path, err)
+		}
+		if p.await(ctx, step.Wait) {
+			return nil
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return &lock.HeldError{Path: path, Holder: lock.Holder{PID: in.PID, UID: -1}, Cause: ctx.Err()}
+}
+
+func stillHeld(ctx context.Context, path string, f *os.File) error {
 	in, _ := lock.InspectFile(f)
 	return &lock.HeldError{Path: path, Holder: in.Holder, Deleted: in.Absent, Cause: ctx.Err()}
 }

@@ -60,7 +60,7 @@ func holder(t *testing.T, p, do string) *exec.Cmd {
 	return cmd
 }
 
-// short is DefaultSchedule for impatient tests.
+// short is the default schedule for impatient tests.
 func short(term time.Duration) []pidfile.Step {
 	return []pidfile.Step{{Signal: syscall.SIGTERM, Wait: term}, {Signal: syscall.SIGKILL, Wait: 20 * time.Second}}
 }
@@ -320,4 +320,109 @@ func TestAtExitPID1(t *testing.T) {
 		t.Errorf("%v; want exit status %d", cmd.ProcessState, 128+int(syscall.SIGTERM))
 	}
 	wantContent(t, p, "absent")
+}
+
+func TestSignalReachesTheHolderOnly(t *testing.T) {
+	t.Parallel()
+	p := path(t)
+	if err := pidfile.Signal(p, syscall.SIGUSR1); !errors.Is(err, pidfile.ErrNotRunning) {
+		t.Errorf("Signal without a file = %v; want ErrNotRunning", err)
+	}
+	stranger := exec.Command("sleep", "60")
+	if err := stranger.Start(); err != nil {
+		t.Fatal(err)
+	}
+	write(t, p, fmt.Sprintln(stranger.Process.Pid))
+	if err := pidfile.Signal(p, syscall.SIGTERM); !errors.Is(err, pidfile.ErrNotRunning) {
+		t.Errorf("Signal of a free file = %v; want ErrNotRunning", err)
+	}
+	if targets, err := pidfile.Targets(p); len(targets) != 0 || !errors.Is(err, pidfile.ErrNotRunning) {
+		t.Errorf("Targets of a free file = %v, %v; want ErrNotRunning", targets, err)
+	}
+	if !alive(stranger.Process.Pid) {
+		t.Error("a stranger was signalled")
+	}
+	cmd := holder(t, p, "obey")
+	targets, err := pidfile.Targets(p)
+	if err != nil || len(targets) != 1 || targets[0].PID != cmd.Process.Pid || !targets[0].Recorded {
+		t.Errorf("Targets = %+v, %v; want process %d", targets, err, cmd.Process.Pid)
+	}
+	if err := pidfile.Signal(p, syscall.SIGINT); err != nil {
+		t.Errorf("Signal = %v", err)
+	}
+	if got := end(cmd); got != 128+int(syscall.SIGINT) {
+		t.Errorf("status %d; want %d", got, 128+int(syscall.SIGINT))
+	}
+	stranger.Process.Kill()
+	stranger.Wait()
+}
+
+func TestWait(t *testing.T) {
+	t.Parallel()
+	p := path(t)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := pidfile.Wait(ended, p); err != nil {
+		t.Errorf("Wait without a file = %v", err)
+	}
+	cmd := holder(t, p, "obey")
+	var held *lock.HeldError
+	if err := pidfile.Wait(ended, p); !errors.As(err, &held) || !errors.Is(err, context.Canceled) || held.Holder.PID != cmd.Process.Pid {
+		t.Errorf("Wait = %v; want a *HeldError that names process %d, with Canceled", err, cmd.Process.Pid)
+	}
+	done := make(chan error, 1)
+	go func() { done <- pidfile.Wait(t.Context(), p) }()
+	select {
+	case err := <-done:
+		t.Fatalf("Wait = %v beside a holder", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	cmd.Process.Kill()
+	if err := <-done; err != nil {
+		t.Errorf("Wait = %v", err)
+	}
+	end(cmd)
+	if err := pidfile.Wait(ended, p); err != nil {
+		t.Errorf("Wait for a free file = %v", err)
+	}
+}
+
+func TestStopUnlocked(t *testing.T) {
+	t.Parallel()
+	p := path(t)
+	if err := pidfile.StopUnlocked(t.Context(), p, nil); !errors.Is(err, pidfile.ErrNotRunning) {
+		t.Errorf("StopUnlocked without a file = %v; want ErrNotRunning", err)
+	}
+	for _, tt := range []struct {
+		script string
+		want   int
+	}{
+		{"exec sleep 60", 128 + int(syscall.SIGTERM)},
+		{"trap '' TERM; echo up; while :; do sleep 0.01; done", 128 + int(syscall.SIGKILL)},
+	} {
+		cmd := exec.Command("sh", "-c", tt.script)
+		if tt.want == 128+int(syscall.SIGKILL) {
+			start(t, cmd)
+		} else if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		write(t, p, fmt.Sprintln(cmd.Process.Pid))
+		reaped := make(chan int, 1)
+		go func() { reaped <- end(cmd) }()
+		if err := pidfile.StopUnlocked(t.Context(), p, short(100*time.Millisecond)); err != nil {
+			t.Errorf("StopUnlocked = %v", err)
+		}
+		if got := <-reaped; got != tt.want {
+			t.Errorf("%s: status %d; want %d", tt.script, got, tt.want)
+		}
+		if err := pidfile.StopUnlocked(t.Context(), p, nil); !errors.Is(err, pidfile.ErrNotRunning) {
+			t.Errorf("StopUnlocked of a process that is gone = %v; want ErrNotRunning", err)
+		}
+	}
+	cmd := holder(t, p, "obey")
+	if err := pidfile.StopUnlocked(t.Context(), p, nil); !errors.Is(err, lock.ErrHeld) || !alive(cmd.Process.Pid) {
+		t.Errorf("StopUnlocked of a locked file = %v; want ErrHeld, and nobody signalled", err)
+	}
+	cmd.Process.Kill()
+	end(cmd)
 }

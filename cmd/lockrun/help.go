@@ -10,6 +10,8 @@ const helpText = `usage: lockrun [flags] LOCK [--] COMMAND [ARG...]
        lockrun [flags] -c 'SHELL STRING' LOCK
        lockrun start [flags] LOCK [--] COMMAND [ARG...]
        lockrun stop [flags] LOCK
+       lockrun signal [flags] LOCK SIGNAL
+       lockrun wait [flags] LOCK
        lockrun status [flags] LOCK
 
 Run COMMAND while holding LOCK, and refuse when somebody else holds it.
@@ -29,9 +31,20 @@ Flags of lockrun and lockrun start
       --remove          remove LOCK at the end (else it is emptied and stays)
       --log FILE        start: append the command's output to FILE
 
-Flags of lockrun stop (TERM, 10 s, KILL, 5 s; returns when the lock is free)
+Flags of lockrun stop, which returns when the lock is free
+      --schedule S      signals and seconds in turn, TERM/10/KILL/5 by default;
+                        "forever" is a time too; T alone is TERM/T/KILL/T
+      --signal SIG      begin with SIG instead of TERM
+  -t, --timeout D       give up after D
+      --dry-run         only say whom it would signal
+      --force           if nobody holds LOCK, believe the PID in it
+Flags of lockrun stop and lockrun signal
   -q, --quiet           do not say that nothing runs
       --must-run        exit with 3 when nothing runs
+
+Flags of lockrun wait, which returns when the lock is free, and does not take it
+  -t, --timeout D       give up after D
+  -q, --quiet           do not say who holds the lock then
 
 Flags of lockrun status
   -q, --quiet           say it by the exit status alone
@@ -42,7 +55,7 @@ Exit status: that of COMMAND, 128+n if signal n killed it; 75 LOCK is held;
 64 usage, 73 LOCK can't be used, 77 not permitted or not verifiable, 71 other
 refusals of the system; 124 not ready in time, 126 COMMAND can't be executed,
 127 not found. status: 0 running, 1 dead and a PID left, 3 not running,
-4 unknown. stop: 0 stopped or nothing to stop, 75 still held.
+4 unknown. stop, signal, wait: 0 done or nothing to do, 75 still held.
 `
 
 func help([]string) int {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 
 	"github.com/lockrun/lockrun/lock"
@@ -54,14 +53,12 @@ func (h *holdFlags) acquire(name lockName, keep bool) (*hold, error) {
 	if err := name.prepare(true); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.Background(), func() {}
+	ctx, cancel := h.timeout.context()
+	defer cancel()
 	wait := h.wait
 	if h.timeout.set {
-		if wait = h.timeout.d > 0; wait {
-			ctx, cancel = context.WithTimeout(ctx, h.timeout.d)
-		}
+		wait = h.timeout.d > 0
 	}
-	defer cancel()
 	if !h.noPID {
 		opt := &pidfile.Options{Keep: h.keep || keep && !h.remove}
 		var f *pidfile.File

@@ -18,6 +18,10 @@ func subcommandOf(word string) subcommand {
 		return stop
 	case "status":
 		return status
+	case "signal":
+		return sendSignal
+	case "wait":
+		return wait
 	case "help":
 		return help
 	case "version":
@@ -28,7 +32,7 @@ func subcommandOf(word string) subcommand {
 
 // reserved are words that may become subcommands.
 var reserved = []string{
-	"run", "restart", "list", "wait", "signal", "verify", "check", "exec",
+	"run", "restart", "list", "verify", "check", "exec",
 	"flock", "lockf", "setlock", "run-one", "run-this-one", "install-links",
 }
 

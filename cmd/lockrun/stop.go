@@ -5,15 +5,77 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"strings"
+	"syscall"
 
+	"github.com/lockrun/lockrun/lock"
 	"github.com/lockrun/lockrun/pidfile"
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 )
+
+// presentFlags say what is to be done when nothing runs; the subcommands that
+// need something that runs share them.
+type presentFlags struct {
+	quiet   bool
+	mustRun bool
+}
+
+func (p *presentFlags) register(fs *pflag.FlagSet) {
+	fs.BoolVarP(&p.quiet, "quiet", "q", false, "")
+	fs.BoolVar(&p.mustRun, "must-run", false, "")
+}
+
+// outcome turns the error of an operation on an instance into a message and an
+// exit status.
+func (p *presentFlags) outcome(name lockName, err error) int {
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, pidfile.ErrNotRunning):
+		if !p.quiet {
+			complain("%s: not running", name.given)
+		}
+		if p.mustRun {
+			return exitStatusNone
+		}
+		return exitOK
+	case errors.Is(err, fs.ErrPermission):
+		complain("%s: not permitted to signal it", name.given)
+		return exitPermission
+	}
+	complain("%s", refusal(name.given, err))
+	return exitStatus(err)
+}
+
+// signalValue is a flag's signal.
+type signalValue struct {
+	sig syscall.Signal
+	set bool
+}
+
+func (v *signalValue) String() string { return strings.TrimPrefix(unix.SignalName(v.sig), "SIG") }
+func (v *signalValue) Type() string   { return "signal" }
+
+func (v *signalValue) Set(s string) (err error) {
+	v.sig, err = pidfile.ParseSignal(s)
+	v.set = true
+	return err
+}
 
 // stop ends the instance and returns when its lock is free.
 func stop(args []string) int {
 	flags := newFlags()
-	quiet := flags.BoolP("quiet", "q", false, "")
-	mustRun := flags.Bool("must-run", false, "")
+	var present presentFlags
+	present.register(flags)
+	var timeout duration
+	flags.VarP(&timeout, "timeout", "t", "")
+	first := signalValue{sig: syscall.SIGTERM}
+	flags.Var(&first, "signal", "")
+	text := flags.String("schedule", "", "")
+	dryRun := flags.Bool("dry-run", false, "")
+	force := flags.Bool("force", false, "")
 	if status, done := parse(flags, args); done {
 		return status
 	}
@@ -21,27 +83,110 @@ func stop(args []string) int {
 	if err != nil {
 		return usage("%v", err)
 	}
+	schedule := pidfile.DefaultSchedule(first.sig)
+	if flags.Changed("schedule") {
+		if schedule, err = pidfile.ParseSchedule(*text, first.sig); err != nil {
+			return usage("invalid argument %q for \"--schedule\" flag: %v", *text, err)
+		}
+		if first.set && schedule[0].Signal != first.sig {
+			return usage("--signal %v and --schedule %v contradict each other", &first, schedule)
+		}
+	}
 	if err := name.prepare(false); err != nil {
 		complain("%v", err)
 		return exitStatus(err)
 	}
-	err = pidfile.Stop(context.Background(), name.path, nil)
+	if *dryRun {
+		return present.outcome(name, tellTargets(name, schedule, *force))
+	}
+	ctx, cancel := timeout.context()
+	defer cancel()
+	err = pidfile.Stop(ctx, name.path, schedule)
+	if *force && errors.Is(err, pidfile.ErrNotRunning) {
+		if pid, e := pidfile.Read(name.path); e == nil && pid != 0 {
+			complain("%s: warning: not locked; --force believes that process %d is meant", name.given, pid)
+			err = pidfile.StopUnlocked(ctx, name.path, schedule)
+		}
+	}
+	return present.outcome(name, err)
+}
+
+// tellTargets says whom stop would signal.
+func tellTargets(name lockName, schedule pidfile.Schedule, force bool) error {
+	targets, err := pidfile.Targets(name.path)
+	if force && errors.Is(err, pidfile.ErrNotRunning) {
+		if pid, e := pidfile.Read(name.path); e == nil && pid != 0 {
+			targets, err = []lock.Holder{{PID: pid, UID: -1}}, nil
+		}
+	}
+	for _, h := range targets {
+		fmt.Fprintln(os.Stdout, oneLine(fmt.Sprintf("%s: would send %v to %s", name.given, schedule, who(h))))
+	}
+	return err
+}
+
+// context returns a context that ends after the time span, never if none was
+// given.
+func (d *duration) context() (context.Context, context.CancelFunc) {
+	if !d.set {
+		return context.Background(), func() {}
+	}
+	return context.WithTimeout(context.Background(), d.d)
+}
+
+// sendSignal is lockrun signal LOCK SIGNAL.
+func sendSignal(args []string) int {
+	flags := newFlags()
+	var present presentFlags
+	present.register(flags)
+	if status, done := parse(flags, args); done {
+		return status
+	}
+	operands := flags.Args()
+	if len(operands) < 2 {
+		return usage("signal takes LOCK and SIGNAL")
+	}
+	sig, err := pidfile.ParseSignal(operands[1])
+	if err != nil {
+		return usage("%v; want a name (HUP) or a number", err)
+	}
+	name, err := oneLock("signal", append(operands[:1:1], operands[2:]...))
+	if err != nil {
+		return usage("%v", err)
+	}
+	if err := name.prepare(false); err != nil {
+		complain("%v", err)
+		return exitStatus(err)
+	}
+	return present.outcome(name, pidfile.Signal(name.path, sig))
+}
+
+// wait is lockrun wait LOCK: it returns when the lock is free.
+func wait(args []string) int {
+	flags := newFlags()
+	var timeout duration
+	flags.VarP(&timeout, "timeout", "t", "")
+	quiet := flags.BoolP("quiet", "q", false, "")
+	if status, done := parse(flags, args); done {
+		return status
+	}
+	name, err := oneLock("wait", flags.Args())
+	if err != nil {
+		return usage("%v", err)
+	}
+	if err := name.prepare(false); err != nil {
+		complain("%v", err)
+		return exitStatus(err)
+	}
+	ctx, cancel := timeout.context()
+	defer cancel()
+	err = pidfile.Wait(ctx, name.path)
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.Is(err, pidfile.ErrNotRunning):
-		if !*quiet {
-			complain("%s: not running", name.given)
-		}
-		if *mustRun {
-			return exitStatusNone
-		}
-		return exitOK
-	case errors.Is(err, fs.ErrPermission):
-		complain("%s: not permitted to stop it", name.given)
-		return exitPermission
+	case !*quiet || exitStatus(err) != exitHeld:
+		complain("%s", refusal(name.given, err))
 	}
-	complain("%s", refusal(name.given, err))
 	return exitStatus(err)
 }
 
