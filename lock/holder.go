@@ -168,45 +168,95 @@ type Inspection struct {
 // otherwise it is nil. An absent file is Free, unless on Linux a process still
 // holds the deleted one.
 func Inspect(path string) (Inspection, error) {
-	f, err := Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Inspection{State: Free, Absent: true}, nil
+	in, errs := InspectAll([]string{path})
+	return in[0], errs[0]
+}
+
+// InspectAll is Inspect for many paths; results and errors stand in the order of
+// the paths. All processes are looked at once at most, not once for each path.
+func InspectAll(paths []string) ([]Inspection, []error) {
+	const batch = 256 // files that are open at a time
+	in, errs := make([]Inspection, len(paths)), make([]error, len(paths))
+	for from := 0; from < len(paths); from += batch {
+		to := min(from+batch, len(paths))
+		inspect(paths[from:to], in[from:to], errs[from:to])
 	}
-	if err != nil {
-		return Inspection{}, err
+	return in, errs
+}
+
+func inspect(paths []string, in []Inspection, errs []error) {
+	files := make([]*os.File, len(paths))
+	wanted := newSearch()
+	for i, path := range paths {
+		r, err := newRequest("Inspect", path, nil)
+		if err == nil {
+			files[i], err = openForLook(r.path)
+		}
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			in[i] = Inspection{State: Free, Absent: true}
+			wanted.deleted(i, r.path)
+		case err != nil:
+			errs[i] = err
+		default:
+			defer files[i].Close()
+			var id fileID
+			if in[i], id, errs[i] = inspectRecorded(files[i]); errs[i] == nil && in[i].State == Unknown {
+				wanted.file(i, id)
+			}
+		}
 	}
-	defer f.Close()
-	return InspectFile(f)
+	for i, h := range wanted.run() {
+		in[i].State, in[i].Holder = Held, h
+	}
+	for i, f := range files {
+		if f != nil && errs[i] == nil && in[i].State == Unknown {
+			in[i].State, errs[i] = tryShared(f)
+		}
+	}
 }
 
 // InspectFile is Inspect for an open file, whatever its path is now. f must not
 // carry a lock itself.
 func InspectFile(f *os.File) (Inspection, error) {
-	file, err := f.Stat()
-	if err != nil {
-		return Inspection{}, err
-	}
-	in := Inspection{PID: recordedPID(f, file), Absent: linksOf(file) == 0}
-	if h, ok := recordedHolder(f); ok {
-		in.State, in.Holder = Held, h
-		return in, nil
+	in, _, err := inspectRecorded(f)
+	if err != nil || in.State != Unknown {
+		return in, err
 	}
 	if holders, _ := HoldersOf(f); len(holders) > 0 {
 		in.State, in.Holder = Held, holders[0]
 		return in, nil
 	}
+	in.State, err = tryShared(f)
+	return in, err
+}
+
+// inspectRecorded looks whether the recorded process holds the lock. If not, the
+// state is Unknown.
+func inspectRecorded(f *os.File) (Inspection, fileID, error) {
+	file, err := f.Stat()
+	if err != nil {
+		return Inspection{}, fileID{}, err
+	}
+	in := Inspection{PID: recordedPID(f, file), Absent: linksOf(file) == 0}
+	if h, ok := recordedHolder(f); ok {
+		in.State, in.Holder = Held, h
+	}
+	return in, idOf(file), nil
+}
+
+// tryShared takes a shared lock for a moment to see whether the lock is free.
+func tryShared(f *os.File) (State, error) {
 	defer runtime.KeepAlive(f)
 	fd := int(f.Fd())
-	err = ignoringEINTR(func() error { return unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) })
+	err := ignoringEINTR(func() error { return unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) })
 	switch err {
 	case nil:
-		in.State = Free
-		return in, os.NewSyscallError("flock", unix.Flock(fd, unix.LOCK_UN))
+		return Free, os.NewSyscallError("flock", unix.Flock(fd, unix.LOCK_UN))
 	case unix.EWOULDBLOCK:
-		in.State = Held
-		return in, nil
+		return Held, nil
 	}
-	return in, pathError(f.Name(), err)
+	return Unknown, pathError(f.Name(), err)
 }
 
 // holderOf names a holder of the lock on path for a refusal: the recorded one,

@@ -585,6 +585,40 @@ func TestInspect(t *testing.T) {
 	check(lock.Free, 1, false)
 }
 
+func TestInspectAll(t *testing.T) {
+	t.Parallel()
+	needLinux(t)
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	mustTry(t, in("held"), nil)
+	gone := mustTry(t, in("gone"), nil)
+	os.Remove(in("gone"))
+	os.WriteFile(in("free"), []byte("1\n"), 0o600)
+	os.Symlink("free", in("link"))
+	names := []string{"held", "free", "gone", "none", "link", "held", "gone"}
+	for range 300 {
+		names = append(names, "free", "none") // more than one batch
+	}
+	var paths []string
+	for _, name := range names {
+		paths = append(paths, in(name))
+	}
+	all, errs := lock.InspectAll(paths)
+	for i, name := range names {
+		want, pid, err := lock.Free, 0, error(nil)
+		switch name {
+		case "held", "gone":
+			want, pid = lock.Held, os.Getpid()
+		case "link":
+			want, err = lock.Unknown, lock.ErrFileType
+		}
+		if all[i].State != want || all[i].Holder.PID != pid || !errors.Is(errs[i], err) {
+			t.Errorf("%d %s: %+v, %v; want %v by %d, %v", i, name, all[i], errs[i], want, pid, err)
+		}
+	}
+	mustRelease(t, gone)
+}
+
 func TestAwaitFree(t *testing.T) {
 	t.Parallel()
 	p := path(t)

@@ -199,6 +199,72 @@ func findAny(path string, id fileID, preferDeleted bool) (holder *carrier, delet
 	return holder, deleted
 }
 
+// search looks for a holder of each of many files in one walk.
+type search struct {
+	files map[fileID][]int
+	names map[deletedName][]int
+	open  int // questions without an answer
+}
+
+type deletedName struct {
+	name string
+	dev  uint64
+}
+
+func newSearch() *search {
+	return &search{files: make(map[fileID][]int), names: make(map[deletedName][]int)}
+}
+
+// file asks for a holder of a file; i is its number in the answer.
+func (s *search) file(i int, id fileID) {
+	s.files[id] = append(s.files[id], i)
+	s.open++
+}
+
+// deleted asks for a holder of a deleted file of that path.
+func (s *search) deleted(i int, path string) {
+	if name, dev, err := kernelName(path); err == nil {
+		s.names[deletedName{name, dev}] = append(s.names[deletedName{name, dev}], i)
+		s.open++
+	}
+}
+
+// run returns the holders that were found, by number.
+func (s *search) run() map[int]Holder {
+	found := make(map[int]Holder)
+	if s.open == 0 {
+		return found
+	}
+	eachProcess(func(pid int) bool {
+		eachDescriptor(pid, func(dir *os.File, fd string) bool {
+			id, links, err := idOfEntry(dir, fd)
+			if err != nil {
+				return true
+			}
+			askers := s.files[id]
+			if links == 0 && len(s.names) > 0 {
+				name, _ := os.Readlink(dir.Name() + "/" + fd)
+				askers = append(askers, s.names[deletedName{strings.TrimSuffix(name, " (deleted)"), id.dev}]...)
+			}
+			if len(askers) == 0 {
+				return true
+			}
+			if _, already := found[askers[0]]; already {
+				return true
+			}
+			if shared, locked := descriptorLock(pid, fd); locked {
+				h := (&deletedHolder{carrier{pid, shared}, fd}).describe()
+				for _, i := range askers {
+					found[i] = h
+				}
+			}
+			return true
+		})
+		return len(found) < s.open
+	})
+	return found
+}
+
 // kernelName returns the path as /proc prints it, without symbolic links, and
 // the device of its directory.
 func kernelName(path string) (name string, dev uint64, err error) {

@@ -27,6 +27,13 @@ func carried(fd int, shared bool) error { return relock(fd, shared) }
 
 func findCarriers(fileID) ([]carrier, error) { return nil, errors.ErrUnsupported }
 
+type search struct{}
+
+func newSearch() *search              { return &search{} }
+func (s *search) file(int, fileID)    {}
+func (s *search) deleted(int, string) {}
+func (s *search) run() map[int]Holder { return nil }
+
 func findAny(string, fileID, bool) (*carrier, *deletedHolder) { return nil, nil }
 
 func findDeleted(string, bool) *deletedHolder { return nil }

@@ -12,7 +12,8 @@ const helpText = `usage: lockrun [flags] LOCK [--] COMMAND [ARG...]
        lockrun stop [flags] LOCK
        lockrun signal [flags] LOCK SIGNAL
        lockrun wait [flags] LOCK
-       lockrun status [flags] LOCK
+       lockrun status [flags] [LOCK...]
+       lockrun list [flags]
 
 Run COMMAND while holding LOCK, and refuse when somebody else holds it.
 
@@ -46,8 +47,12 @@ Flags of lockrun wait, which returns when the lock is free, and does not take it
   -t, --timeout D       give up after D
   -q, --quiet           do not say who holds the lock then
 
-Flags of lockrun status
+Flags of lockrun status, which without LOCK shows all instances
   -q, --quiet           say it by the exit status alone
+      --json            print an array, with an object for each
+
+Flags of lockrun list, which prints the names of the instances that run
+      --all             of all that are known
 
   -h, --help, -V, --version
 

@@ -126,8 +126,8 @@ func TestHelpNamesEveryExitStatus(t *testing.T) {
 }
 
 func TestHelpNamesEverySubcommand(t *testing.T) {
-	for _, word := range []string{"start", "stop", "status"} {
-		if subcommandOf(word) == nil || !strings.Contains(helpText, "\n       lockrun "+word+" [flags] LOCK") {
+	for _, word := range []string{"start", "stop", "signal", "wait", "status", "list"} {
+		if subcommandOf(word) == nil || !strings.Contains(helpText, "\n       lockrun "+word+" [flags]") {
 			t.Errorf("no usage line of %s", word)
 		}
 	}

@@ -18,6 +18,8 @@ func subcommandOf(word string) subcommand {
 		return stop
 	case "status":
 		return status
+	case "list":
+		return list
 	case "signal":
 		return sendSignal
 	case "wait":
@@ -32,7 +34,7 @@ func subcommandOf(word string) subcommand {
 
 // reserved are words that may become subcommands.
 var reserved = []string{
-	"run", "restart", "list", "verify", "check", "exec",
+	"run", "restart", "verify", "check", "exec",
 	"flock", "lockf", "setlock", "run-one", "run-this-one", "install-links",
 }
 

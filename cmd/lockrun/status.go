@@ -1,47 +1,321 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
 
 	"github.com/lockrun/lockrun/pidfile"
+	"golang.org/x/sys/unix"
 )
 
-// status says on standard output whether the instance runs; its exit status is
-// that of an init script (Linux Standard Base).
+// instance is a lock and what is known of it.
+type instance struct {
+	name   lockName
+	status pidfile.Status
+	err    error // why the state is unknown
+}
+
+// inspect looks at many locks at once.
+func inspect(names []lockName) []instance {
+	paths := make([]string, len(names))
+	for i, n := range names {
+		paths[i] = n.path
+	}
+	all := make([]instance, len(names))
+	statuses, errs := pidfile.InspectAll(paths)
+	for i, n := range names {
+		all[i] = instance{n, statuses[i], errs[i]}
+	}
+	return all
+}
+
+// The states of an instance, as status prints them.
+const (
+	stateRunning    = "running"
+	stateStragglers = "stragglers" // the recorded process does not hold the lock, others do
+	stateStale      = "stale"      // not running, and a PID is left
+	stateStopped    = "stopped"
+	stateUnknown    = "unknown"
+)
+
+func (i *instance) state() string {
+	switch i.status.State {
+	case pidfile.Running:
+		if i.status.PID != 0 && !i.status.Holder.Recorded {
+			return stateStragglers
+		}
+		return stateRunning
+	case pidfile.Stale:
+		return stateStale
+	case pidfile.Absent:
+		return stateStopped
+	}
+	return stateUnknown
+}
+
+// exitStatus is that of an init script (Linux Standard Base).
+func (i *instance) exitStatus() int {
+	switch i.state() {
+	case stateRunning:
+		return exitOK
+	case stateStale:
+		return exitStatusDead
+	case stateStopped:
+		return exitStatusNone
+	}
+	return exitStatusOther
+}
+
+// sentence says for people what is known.
+func (i *instance) sentence() string {
+	switch i.state() {
+	case stateRunning:
+		return "running, held by " + who(i.status.Holder)
+	case stateStragglers:
+		return fmt.Sprintf("stragglers: process %d is recorded, but the lock is held by %s", i.status.PID, who(i.status.Holder))
+	case stateStale:
+		return fmt.Sprintf("stale: not running, process %d left its PID behind", i.status.PID)
+	case stateStopped:
+		return "not running"
+	}
+	return "unknown: " + hint(i.err)
+}
+
+// columns are the words of a row: state, PID, user, seconds since it took the
+// lock, memory in KiB, command, or the reason of an unknown state. What is not
+// known is "-".
+func (i *instance) columns() []string {
+	row := []string{i.state(), "-", "-", "-", "-", "-"}
+	if i.state() == stateUnknown {
+		row[5] = "(" + oneLine(hint(i.err)) + ")"
+	}
+	h := i.status.Holder
+	if h.PID == 0 {
+		return row
+	}
+	row[1] = strconv.Itoa(h.PID)
+	if h.UID >= 0 {
+		row[2] = userName(h.UID)
+	}
+	if !h.Since.IsZero() {
+		row[3] = strconv.Itoa(int(max(0, time.Since(h.Since)).Seconds()))
+	}
+	if kb, ok := residentMemory(h.PID); ok {
+		row[4] = strconv.Itoa(kb)
+	}
+	row[5] = h.CommandLine()
+	return row
+}
+
+// instanceJSON is an instance as status --json prints it; docs/status.md
+// documents the fields.
+type instanceJSON struct {
+	Name    string     `json:"name"`
+	Path    string     `json:"path"`
+	State   string     `json:"state"`
+	Reason  string     `json:"reason,omitempty"`
+	PID     int        `json:"pid,omitempty"`
+	UID     *int       `json:"uid,omitempty"`
+	User    string     `json:"user,omitempty"`
+	Since   *time.Time `json:"since,omitempty"`
+	Memory  int        `json:"memory,omitempty"`
+	Command []string   `json:"command,omitempty"`
+}
+
+func (i *instance) json() instanceJSON {
+	j := instanceJSON{Name: i.name.given, Path: i.name.path, State: i.state()}
+	if j.State == stateUnknown {
+		j.Reason = hint(i.err)
+	}
+	h := i.status.Holder
+	if h.PID == 0 {
+		return j
+	}
+	j.PID, j.Command = h.PID, h.Args
+	if h.UID >= 0 {
+		j.UID, j.User = &h.UID, userName(h.UID)
+	}
+	if !h.Since.IsZero() {
+		since := h.Since.UTC()
+		j.Since = &since
+	}
+	if kb, ok := residentMemory(h.PID); ok {
+		j.Memory = kb * 1024
+	}
+	return j
+}
+
+// printJSON prints an array of all.
+func printJSON(w io.Writer, all []instance) {
+	list := make([]instanceJSON, len(all))
+	for n := range all {
+		list[n] = all[n].json()
+	}
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	e.Encode(list)
+}
+
+// residentMemory returns the resident memory of a process in KiB.
+func residentMemory(pid int) (int, bool) {
+	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid)) // proc_pid_statm(5): in pages
+	if err != nil {
+		return 0, false
+	}
+	var size, resident int
+	if _, err := fmt.Sscan(string(statm), &size, &resident); err != nil {
+		return 0, false
+	}
+	return resident * os.Getpagesize() / 1024, true
+}
+
+// status says on standard output what runs.
 func status(args []string) int {
 	flags := newFlags()
 	quiet := flags.BoolP("quiet", "q", false, "")
+	asJSON := flags.Bool("json", false, "")
 	if status, done := parse(flags, args); done {
 		return status
 	}
-	name, err := oneLock("status", flags.Args())
+	if *quiet && *asJSON {
+		return usage("--quiet and --json contradict each other")
+	}
+	names, err := lockOperands(flags.Args())
 	if err != nil {
 		return usage("%v", err)
 	}
-	if err := name.prepare(false); err != nil {
-		complain("%v", err)
-		return exitStatusOther
+	for _, n := range names {
+		if err := n.prepare(false); err != nil {
+			complain("%v", err)
+			return exitStatusOther
+		}
 	}
-	s, err := pidfile.Inspect(name.path)
-	text, code := describeStatus(s, err)
-	if !*quiet {
-		fmt.Fprintln(os.Stdout, oneLine(name.given+": "+text))
+	if flags.NArg() == 0 {
+		if names, err = allInstances(); err != nil {
+			complain("%v", err)
+			return exitStatus(err)
+		}
+	}
+	all := inspect(names)
+	code := exitOK
+	for _, i := range all {
+		if code == exitOK && flags.NArg() > 0 {
+			code = i.exitStatus()
+		}
+	}
+	switch {
+	case *quiet:
+	case *asJSON:
+		printJSON(os.Stdout, all)
+	case flags.NArg() == 1:
+		fmt.Fprintln(os.Stdout, oneLine(all[0].name.given+": "+all[0].sentence()))
+	default:
+		printTable(os.Stdout, all)
 	}
 	return code
 }
 
-func describeStatus(s pidfile.Status, err error) (string, int) {
-	switch s.State {
-	case pidfile.Running:
-		if s.PID != 0 && !s.Holder.Recorded {
-			return fmt.Sprintf("unknown: process %d is recorded, but the lock is held by %s", s.PID, who(s.Holder)), exitStatusOther
+// printTable prints a row for each instance: for people with a head, in columns
+// and cut to the width of the terminal, else separated by tabs.
+func printTable(w *os.File, all []instance) {
+	if _, err := unix.IoctlGetTermios(int(w.Fd()), ioctlGetTermios); err != nil {
+		for _, i := range all {
+			fmt.Fprintln(w, oneLine(i.name.given)+"\t"+strings.Join(i.columns(), "\t"))
 		}
-		return "running, held by " + who(s.Holder), exitOK
-	case pidfile.Stale:
-		return fmt.Sprintf("stale: not running, process %d left its PID behind", s.PID), exitStatusDead
-	case pidfile.Absent:
-		return "not running", exitStatusNone
+		return
 	}
-	return "unknown: " + hint(err), exitStatusOther
+	width := 80
+	if size, err := unix.IoctlGetWinsize(int(w.Fd()), unix.TIOCGWINSZ); err == nil && size.Col > 0 {
+		width = int(size.Col)
+	}
+	var text strings.Builder
+	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "NAME\tSTATE\tPID\tUSER\tSINCE\tMEMORY\tCOMMAND")
+	for _, i := range all {
+		row := i.columns()
+		if !i.status.Holder.Since.IsZero() {
+			row[3] = age(i.status.Holder.Since)
+		}
+		if kb, err := strconv.Atoi(row[4]); err == nil {
+			row[4] = fmt.Sprintf("%.1f MB", float64(kb)/1024)
+		}
+		fmt.Fprintln(table, oneLine(i.name.given)+"\t"+strings.Join(row, "\t"))
+	}
+	table.Flush()
+	for line := range strings.Lines(text.String()) {
+		line = strings.TrimRight(line, " \n")
+		if runes := []rune(line); len(runes) > width {
+			line = string(runes[:width-1]) + "…"
+		}
+		io.WriteString(w, line+"\n")
+	}
+}
+
+// list prints the names of the instances that run.
+func list(args []string) int {
+	flags := newFlags()
+	known := flags.Bool("all", false, "")
+	if status, done := parse(flags, args); done {
+		return status
+	}
+	if flags.NArg() > 0 {
+		return usage("list takes no LOCK; there is a word: %q", flags.Arg(0))
+	}
+	names, err := allInstances()
+	if err != nil {
+		complain("%v", err)
+		return exitStatus(err)
+	}
+	for _, i := range inspect(names) {
+		if *known || i.status.State == pidfile.Running {
+			fmt.Fprintln(os.Stdout, i.name.given)
+		}
+	}
+	return exitOK
+}
+
+// allInstances returns the names in the instance directory, sorted. What has
+// another name than lockrun would give it is passed over.
+func allInstances() ([]lockName, error) {
+	probe, err := parseLock("any")
+	if err != nil {
+		return nil, err
+	}
+	if err := probe.prepare(false); err != nil {
+		return nil, err
+	}
+	files, err := os.ReadDir(filepath.Dir(probe.path))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var names []lockName
+	for _, file := range files {
+		word, isPID := strings.CutSuffix(file.Name(), ".pid")
+		if n, err := parseLock(word); isPID && err == nil && n.named {
+			names = append(names, n)
+		}
+	}
+	return names, nil
+}
+
+func lockOperands(operands []string) ([]lockName, error) {
+	var names []lockName
+	for _, operand := range operands {
+		n, err := parseLock(operand)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, n)
+	}
+	return names, nil
 }
