@@ -228,8 +228,8 @@ func TestStrangerInTheFileOfARunningInstance(t *testing.T) {
 			for _, number := range []int{stranger, filesThread(t, stranger), filesZombie(t)} {
 				filesWrite(t, l, fmt.Sprintln(number), 0o600)
 				r := filesRun(t, "status", l)
-				if r.status != 4 || !strings.HasPrefix(r.stdout, l+": unknown: ") {
-					t.Errorf("status: %v; want 4, unknown", r)
+				if r.status != 4 || !strings.HasPrefix(r.stdout, l+": stragglers: ") {
+					t.Errorf("status: %v; want 4, stragglers", r)
 				}
 				r = filesRun(t, l, "--", "true")
 				r.want(t, 75, "held by process ")

@@ -202,6 +202,8 @@ func TestMemcachedInTheForeground(t *testing.T) {
 			pid = srvMemcachedPID(e.path("sock"))
 			return pid != 0
 		})
+		// It can answer before lockrun has come to record its PID.
+		eventually(t, "memcached is recorded", func() bool { return pidIn(t, e.path("memcached.pid")) == pid })
 		return cmd, pid
 	}
 	for range 2 {
