@@ -308,6 +308,13 @@ func TestFgCanReadFromTheTerminal(t *testing.T) {
 	command := x.process("cat")
 	supervisor := ttyStatOf(command).parent
 	ttyInState(t, "T", supervisor, command) // of SIGTTIN
+	// The shell must have seen it too: it does not continue what it takes to run.
+	eventually(t, "the shell knows that the job is stopped", func() bool {
+		x.line("jobs")
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		return bytes.Contains(x.output.Bytes(), []byte("Stopped"))
+	})
 	x.line("fg")
 	eventually(t, "it is in the foreground", func() bool { s := ttyStatOf(command); return s.front == s.group && s.state == "S" })
 	x.press("hello\n")
