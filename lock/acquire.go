@@ -38,7 +38,7 @@ var errAgain = errors.New("the lock file changed")
 
 // heldBy says that the lock was not to be had. deleted is the holder of a
 // deleted predecessor of the file, nil if it is simply locked.
-type heldBy struct{ deleted *deletedHolder }
+type heldBy struct{ deleted *carrier }
 
 func (heldBy) Error() string { return ErrHeld.Error() }
 

@@ -206,7 +206,7 @@ func inspect(paths []string, in []Inspection, errs []error) {
 			}
 		}
 	}
-	for i, h := range wanted.run() {
+	for i, h := range wanted.findHolders() {
 		in[i].State, in[i].Holder = Held, h
 	}
 	for i, f := range files {

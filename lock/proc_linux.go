@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,34 +27,29 @@ import (
 // carrier is a process that has a descriptor with a lock.
 type carrier struct {
 	pid    int
+	fd     string // number of the descriptor
 	shared bool
 }
 
-// deletedHolder is a process that carries a lock on a deleted file.
-type deletedHolder struct {
-	carrier
-	fd string // number of the descriptor
+// file is a name by which the locked file can be opened, even if it was deleted.
+func (c *carrier) file() string {
+	return "/proc/" + strconv.Itoa(c.pid) + "/fd/" + c.fd
 }
 
-// file is a name by which the deleted file can be opened.
-func (h *deletedHolder) file() string {
-	return "/proc/" + strconv.Itoa(h.pid) + "/fd/" + h.fd
+func (c *carrier) open() (*os.File, error) {
+	return os.OpenFile(c.file(), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 }
 
-func (h *deletedHolder) open() (*os.File, error) {
-	return os.OpenFile(h.file(), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
-}
-
-// describe names the process that the deleted file records, if it is one of
+// describe names the process that the locked file records, if it is one of
 // those that share the lock, else the one that was found.
-func (h *deletedHolder) describe() Holder {
-	if f, err := h.open(); err == nil {
+func (c *carrier) describe() Holder {
+	if f, err := c.open(); err == nil {
 		defer f.Close()
 		if holder, ok := recordedHolder(f); ok {
 			return holder
 		}
 	}
-	return describe(h.pid, h.shared, time.Time{})
+	return describe(c.pid, c.shared, time.Time{})
 }
 
 // readProc reads a file of /proc. os.ReadFile would tell the poller of it and
@@ -130,80 +126,12 @@ func carried(fd int, shared bool) error {
 	return nil
 }
 
-// findCarriers searches all processes that may be inspected.
-func findCarriers(id fileID) ([]carrier, error) {
-	var found []carrier
-	err := eachProcess(func(pid int) bool {
-		if shared, ok, _ := carries(pid, id); ok {
-			found = append(found, carrier{pid, shared})
-		}
-		return true
-	})
-	return found, err
-}
-
-// findDeleted searches for a process that holds the lock on a deleted file of
-// that path; nil means that none was seen. With shared, one that holds a shared
-// lock does not count: it is in nobody's way.
-func findDeleted(path string, shared bool) *deletedHolder {
-	name, dev, err := kernelName(path)
-	if err != nil {
-		return nil
-	}
-	var found *deletedHolder
-	eachProcess(func(pid int) bool {
-		eachDescriptor(pid, func(dir *os.File, fd string) bool {
-			id, links, err := idOfEntry(dir, fd)
-			if err == nil && isDeleted(dir, fd, id, links, name, dev) {
-				if theirs, ok := descriptorLock(pid, fd); ok && !(theirs && shared) {
-					found = &deletedHolder{carrier{pid, theirs}, fd}
-				}
-			}
-			return found == nil
-		})
-		return found == nil
-	})
-	return found
-}
-
-// isDeleted reports whether the descriptor is open on a deleted file that was
-// name. A living file can be called "name (deleted)" too, and a file in another
-// mount namespace, a container's say, can have that name.
-func isDeleted(dir *os.File, fd string, id fileID, links uint32, name string, dev uint64) bool {
-	return links == 0 && id.dev == dev && readlinkIs(dir, fd, name+" (deleted)")
-}
-
-// findAny searches for one process to name in a refusal: one that holds the
-// lock on the file id at path, or on a deleted file of that path. With
-// preferDeleted a holder of the latter is searched to the end.
-func findAny(path string, id fileID, preferDeleted bool) (holder *carrier, deleted *deletedHolder) {
-	name, dev, _ := kernelName(path)
-	eachProcess(func(pid int) bool {
-		eachDescriptor(pid, func(dir *os.File, fd string) bool {
-			got, links, err := idOfEntry(dir, fd)
-			switch {
-			case err != nil:
-			case got == id:
-				if shared, ok := descriptorLock(pid, fd); ok {
-					holder = &carrier{pid, shared}
-				}
-			case isDeleted(dir, fd, got, links, name, dev):
-				if shared, ok := descriptorLock(pid, fd); ok {
-					deleted = &deletedHolder{carrier{pid, shared}, fd}
-				}
-			}
-			return deleted == nil && (holder == nil || preferDeleted)
-		})
-		return deleted == nil && (holder == nil || preferDeleted)
-	})
-	return holder, deleted
-}
-
-// search looks for a holder of each of many files in one walk.
+// search looks for the locks on many files in one walk over all processes that
+// may be inspected.
 type search struct {
 	files map[fileID][]int
 	names map[deletedName][]int
-	open  int // questions without an answer
+	asked int
 }
 
 type deletedName struct {
@@ -215,54 +143,113 @@ func newSearch() *search {
 	return &search{files: make(map[fileID][]int), names: make(map[deletedName][]int)}
 }
 
-// file asks for a holder of a file; i is its number in the answer.
+// file asks for locks on a file; i is the number of the question.
 func (s *search) file(i int, id fileID) {
 	s.files[id] = append(s.files[id], i)
-	s.open++
+	s.asked++
 }
 
-// deleted asks for a holder of a deleted file of that path.
+// deleted asks for locks on a deleted file of that path. A file in another mount
+// namespace, a container's say, can have the same name, so its file system must
+// be that of the path's directory.
 func (s *search) deleted(i int, path string) {
 	if name, dev, err := kernelName(path); err == nil {
-		s.names[deletedName{name, dev}] = append(s.names[deletedName{name, dev}], i)
-		s.open++
+		key := deletedName{name, dev}
+		s.names[key] = append(s.names[key], i)
+		s.asked++
 	}
 }
 
-// run returns the holders that were found, by number.
-func (s *search) run() map[int]Holder {
-	found := make(map[int]Holder)
-	if s.open == 0 {
-		return found
+// each calls do with every lock that is found and the number of the question
+// that it answers, until do returns false.
+func (s *search) each(do func(i int, c carrier) bool) error {
+	if s.asked == 0 {
+		return nil
 	}
-	eachProcess(func(pid int) bool {
+	return eachProcess(func(pid int) (more bool) {
+		more = true
 		eachDescriptor(pid, func(dir *os.File, fd string) bool {
 			id, links, err := idOfEntry(dir, fd)
 			if err != nil {
 				return true
 			}
-			askers := s.files[id]
-			if links == 0 && len(s.names) > 0 {
-				name, _ := os.Readlink(dir.Name() + "/" + fd)
-				askers = append(askers, s.names[deletedName{strings.TrimSuffix(name, " (deleted)"), id.dev}]...)
+			questions := s.files[id]
+			if links == 0 && len(s.names) > 0 { // a living file can be called "x (deleted)" too
+				link, _ := os.Readlink(dir.Name() + "/" + fd)
+				name, _ := strings.CutSuffix(link, " (deleted)")
+				questions = append(slices.Clip(questions), s.names[deletedName{name, id.dev}]...)
 			}
-			if len(askers) == 0 {
+			if len(questions) == 0 {
 				return true
 			}
-			if _, already := found[askers[0]]; already {
-				return true
+			shared, ok := descriptorLock(pid, fd)
+			for _, i := range questions {
+				more = more && (!ok || do(i, carrier{pid, fd, shared}))
 			}
-			if shared, locked := descriptorLock(pid, fd); locked {
-				h := (&deletedHolder{carrier{pid, shared}, fd}).describe()
-				for _, i := range askers {
-					found[i] = h
-				}
-			}
-			return true
+			return more
 		})
-		return len(found) < s.open
+		return more
+	})
+}
+
+// findHolders returns one holder for each question that has one, by number.
+func (s *search) findHolders() map[int]Holder {
+	found := make(map[int]Holder)
+	s.each(func(i int, c carrier) bool {
+		if _, already := found[i]; !already {
+			found[i] = c.describe()
+		}
+		return len(found) < s.asked
 	})
 	return found
+}
+
+// findCarriers searches for all processes that carry a lock on a file.
+func findCarriers(id fileID) (found []carrier, err error) {
+	s := newSearch()
+	s.file(0, id)
+	err = s.each(func(_ int, c carrier) bool {
+		// A process may have several descriptors of it.
+		if n := len(found); n == 0 || found[n-1].pid != c.pid {
+			found = append(found, c)
+		}
+		return true
+	})
+	return found, err
+}
+
+// findDeleted searches for a process that holds the lock on a deleted file of
+// that path; nil means that none was seen. With shared, one that holds a shared
+// lock does not count: it is in nobody's way.
+func findDeleted(path string, shared bool) (found *carrier) {
+	s := newSearch()
+	s.deleted(0, path)
+	s.each(func(_ int, c carrier) bool {
+		if !c.shared || !shared {
+			found = &c
+		}
+		return found == nil
+	})
+	return found
+}
+
+// findAny searches for one process to name in a refusal: one that holds the
+// lock on the file id at path, or on a deleted file of that path. With
+// preferDeleted a holder of the latter is searched to the end.
+func findAny(path string, id fileID, preferDeleted bool) (holder, deleted *carrier) {
+	const living, dead = 0, 1
+	s := newSearch()
+	s.file(living, id)
+	s.deleted(dead, path)
+	s.each(func(i int, c carrier) bool {
+		if i == dead {
+			deleted = &c
+		} else {
+			holder = &c
+		}
+		return deleted == nil && (holder == nil || preferDeleted)
+	})
+	return holder, deleted
 }
 
 // kernelName returns the path as /proc prints it, without symbolic links, and
@@ -345,12 +332,6 @@ func idOfEntry(dir *os.File, fd string) (id fileID, links uint32, err error) {
 	var st unix.Statx_t
 	err = unix.Statx(int(dir.Fd()), fd, unix.AT_STATX_DONT_SYNC, unix.STATX_INO|unix.STATX_NLINK, &st)
 	return fileID{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}, st.Nlink, err
-}
-
-func readlinkIs(dir *os.File, fd, want string) bool {
-	buf := make([]byte, len(want)+1)
-	n, err := unix.Readlinkat(int(dir.Fd()), fd, buf)
-	return err == nil && string(buf[:n]) == want
 }
 
 func descriptorLock(pid int, fd string) (shared, ok bool) {

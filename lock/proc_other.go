@@ -15,11 +15,9 @@ type carrier struct {
 	shared bool
 }
 
-type deletedHolder struct{ carrier }
-
-func (h *deletedHolder) file() string            { panic("unreachable") }
-func (h *deletedHolder) open() (*os.File, error) { panic("unreachable") }
-func (h *deletedHolder) describe() Holder        { panic("unreachable") }
+func (c *carrier) file() string            { panic("unreachable") }
+func (c *carrier) open() (*os.File, error) { panic("unreachable") }
+func (c *carrier) describe() Holder        { panic("unreachable") }
 
 func carries(int, fileID) (shared, ok bool, err error) { return false, false, errors.ErrUnsupported }
 
@@ -29,14 +27,14 @@ func findCarriers(fileID) ([]carrier, error) { return nil, errors.ErrUnsupported
 
 type search struct{}
 
-func newSearch() *search              { return &search{} }
-func (s *search) file(int, fileID)    {}
-func (s *search) deleted(int, string) {}
-func (s *search) run() map[int]Holder { return nil }
+func newSearch() *search                      { return &search{} }
+func (s *search) file(int, fileID)            {}
+func (s *search) deleted(int, string)         {}
+func (s *search) findHolders() map[int]Holder { return nil }
 
-func findAny(string, fileID, bool) (*carrier, *deletedHolder) { return nil, nil }
+func findAny(string, fileID, bool) (holder, deleted *carrier) { return nil, nil }
 
-func findDeleted(string, bool) *deletedHolder { return nil }
+func findDeleted(string, bool) *carrier { return nil }
 
 func isThread(int) bool { return false }
 
