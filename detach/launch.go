@@ -73,6 +73,7 @@ func (c *Config) launch() error {
 		if m.ready {
 			if !c.SessionLeader {
 				// The daemon is an orphan only when the leader has ended.
+				g.forget()
 				syscall.Wait4(pid, nil, 0, nil)
 			}
 			os.Exit(0)
@@ -224,10 +225,11 @@ type group struct {
 	pid int // 0: not started, or reaped
 }
 
-func (g *group) set(pid int) {
+// forget ends the right to signal the group, before somebody is reaped.
+func (g *group) forget() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.pid = pid
+	g.pid = 0
 }
 
 func (g *group) signal(s syscall.Signal) {
@@ -246,6 +248,7 @@ func (g *group) daemonStatus(first int, isDaemon bool) (syscall.WaitStatus, bool
 		ok bool
 	}
 	c := make(chan result, 1)
+	g.forget()
 	go func() {
 		for {
 			var ws syscall.WaitStatus
@@ -268,7 +271,6 @@ func (g *group) daemonStatus(first int, isDaemon bool) (syscall.WaitStatus, bool
 			}
 		}
 	}()
-	g.set(0)
 	select {
 	case r := <-c:
 		return r.ws, r.ok

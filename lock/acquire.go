@@ -261,8 +261,11 @@ func (r *request) wait(ctx context.Context) (*Lock, error) {
 		if ctx.Err() == nil {
 			// The holder's file has no name to open; /proc has it.
 			f := flock.New(held.deleted.file(), flock.SetFlag(os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC))
-			if got, _ := r.blockingLock(ctx, f); got {
+			switch got, err := r.blockingLock(ctx, f); {
+			case got:
 				f.Unlock()
+			case err != nil && !errors.Is(err, fs.ErrNotExist):
+				return nil, withPath(r.path, err) // not to be waited for; to ask again and again is no way
 			}
 		}
 		if ctx.Err() != nil {

@@ -98,7 +98,7 @@ func lockLine(fdinfo []byte) (shared, ok bool) {
 // command inherits it (see firstInherited) is looked at first.
 func carries(pid int, id fileID) (shared, ok bool, err error) {
 	var st unix.Stat_t
-	const first = "64"
+	first := strconv.Itoa(firstInherited)
 	if unix.Stat("/proc/"+strconv.Itoa(pid)+"/fd/"+first, &st) == nil && (fileID{st.Dev, st.Ino}) == id {
 		if shared, ok = descriptorLock(pid, first); ok {
 			return shared, true, nil

@@ -10,10 +10,9 @@ import (
 )
 
 // AwaitFree waits until nobody holds an exclusive lock on the open file f,
-// whatever its path is now, and returns ctx's error if that ends first; if it has
-// ended already, AwaitFree looks once. To know
-// it, AwaitFree takes a shared lock for a moment, in its turn behind those who
-// came before it.
+// whatever its path is now, and returns ctx's error if that ends first; if it
+// has ended already, AwaitFree looks once. To know, it takes a shared lock for
+// a moment, in its turn behind those who came before it.
 //
 // f must not carry a lock itself: it would be given up. Its flock(2) errors are
 // returned as *os.SyscallError.

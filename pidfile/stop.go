@@ -40,10 +40,7 @@ func Stop(ctx context.Context, path string, schedule Schedule) error {
 	if schedule == nil {
 		schedule = DefaultSchedule(syscall.SIGTERM)
 	}
-	f, err := lock.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return stopError(path, ErrNotRunning)
-	}
+	f, err := openToSignal(path)
 	if err != nil {
 		return err
 	}
@@ -114,10 +111,7 @@ func Signal(path string, sig syscall.Signal) error {
 
 // eachTarget calls do with every process that is to be signalled.
 func eachTarget(path string, do func(f *os.File, p *process) error) error {
-	f, err := lock.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return stopError(path, ErrNotRunning)
-	}
+	f, err := openToSignal(path)
 	if err != nil {
 		return err
 	}
@@ -134,6 +128,16 @@ func eachTarget(path string, do func(f *os.File, p *process) error) error {
 		err = stopError(path, err)
 	}
 	return err
+}
+
+// openToSignal opens the lock file whose holders are to be signalled. Without a
+// file there are none.
+func openToSignal(path string) (*os.File, error) {
+	f, err := lock.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, stopError(path, ErrNotRunning)
+	}
+	return f, err
 }
 
 // Wait waits until the lock on the PID file path is free, without taking it: at

@@ -12,6 +12,7 @@ import (
 	"unicode"
 
 	"github.com/lockrun/lockrun/lock"
+	"github.com/lockrun/lockrun/pidfile"
 )
 
 // Messages follow these rules. Standard output belongs to the command and to
@@ -55,7 +56,7 @@ func hint(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "the directory does not exist"
-	case strings.HasSuffix(err.Error(), "not a PID file"):
+	case errors.Is(err, pidfile.ErrNotPIDFile):
 		return err.Error() + " and is left alone; to lock it without writing use --no-pid"
 	}
 	return err.Error()

@@ -1,0 +1,174 @@
+package lock_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lockrun/lockrun/lock"
+	"golang.org/x/sys/unix"
+)
+
+func TestRefusalNamesHolder(t *testing.T) {
+	t.Parallel()
+	p := path(t)
+	mustTry(t, p, nil)
+	held := mustRefuse(t, p, nil)
+	if held.Holder.PID != os.Getpid() || held.Holder.UID != os.Geteuid() || len(held.Holder.Args) == 0 {
+		t.Errorf("Holder = %+v; want this process", held.Holder)
+	}
+	if age := time.Since(held.Holder.Started); age < 0 || age > time.Hour {
+		t.Errorf("Started is %v ago", age)
+	}
+	if want := fmt.Sprintf("held by process %d (", os.Getpid()); !strings.Contains(held.Error(), want) {
+		t.Errorf("Error() = %q; want %q in it", held, want)
+	}
+}
+
+func TestHolderIsProvenNotBelieved(t *testing.T) {
+	t.Parallel()
+	p := path(t)
+	sleep := start(t, "sleep", "60")
+	if err := os.WriteFile(p, fmt.Appendf(nil, "%d\n", sleep.Process.Pid), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// The living stranger in the file does not hold the lock; we do.
+	mustTry(t, p, nil)
+	if held := mustRefuse(t, p, nil); held.Holder.PID != os.Getpid() || held.Holder.Recorded {
+		t.Errorf("Holder = %+v; want process %d, not recorded", held.Holder, os.Getpid())
+	}
+}
+
+func TestDeletedFileStillRefuses(t *testing.T) {
+	t.Parallel()
+	needLinux(t)
+	p := path(t)
+	l := mustTry(t, p, nil)
+	if err := os.Remove(p); err != nil {
+		t.Fatal(err)
+	}
+	held := mustRefuse(t, p, nil)
+	if held.Holder.PID != os.Getpid() || !held.Deleted {
+		t.Errorf("refusal = %+v; want this process and Deleted", held)
+	}
+	if _, err := os.Lstat(p); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Lstat = %v; want the refused one's file to be gone", err)
+	}
+	if in, err := lock.Inspect(p); err != nil || in.State != lock.Held || in.Holder.PID != os.Getpid() || !in.Absent {
+		t.Errorf("Inspect = %+v, %v; want held by this process, absent", in, err)
+	}
+	if err := l.Verify(); !errors.Is(err, lock.ErrMoved) || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Verify = %v; want ErrMoved and ErrNotExist", err)
+	}
+	wait := mustBlock(t, "Acquire", func() {
+		l, err := lock.Acquire(context.Background(), p, nil)
+		if err != nil {
+			t.Errorf("Acquire = %v", err)
+			return
+		}
+		mustRelease(t, l)
+	})
+	mustRelease(t, l)
+	wait()
+}
+
+// TestCreatorKilledBeforeTheLook is race 2 of acquire.go with the creator of
+// the new file dead between creating and looking: its file is marked, and who
+// finds it looks.
+func TestCreatorKilledBeforeTheLook(t *testing.T) {
+	t.Parallel()
+	needLinux(t)
+	p := path(t)
+	l := mustTry(t, p, nil)
+	if err := os.Remove(p); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Open(p, unix.O_CREAT|unix.O_EXCL, 0o1600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(fd)
+	mustRefuse(t, p, nil)
+	mustRelease(t, l)
+	mustTry(t, p, nil)
+	if file, err := os.Lstat(p); err != nil || file.Mode() != 0o600 {
+		t.Errorf("Lstat = %v, %v; want mode 0600 without the mark", file.Mode(), err)
+	}
+}
+
+func TestInspect(t *testing.T) {
+	t.Parallel()
+	p := path(t)
+	check := func(want lock.State, pid int, absent bool) {
+		t.Helper()
+		in, err := lock.Inspect(p)
+		if err != nil || in.State != want || in.PID != pid || in.Absent != absent {
+			t.Errorf("Inspect = %+v, %v; want %v, PID %d, absent %v", in, err, want, pid, absent)
+		}
+	}
+	check(lock.Free, 0, true)
+	os.WriteFile(p, []byte("1\n"), 0o600)
+	check(lock.Free, 1, false)
+	l := mustTry(t, p, nil)
+	check(lock.Held, 1, false)
+	mustRelease(t, l)
+	check(lock.Free, 1, false)
+}
+
+func TestInspectAll(t *testing.T) {
+	t.Parallel()
+	needLinux(t)
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	mustTry(t, in("held"), nil)
+	gone := mustTry(t, in("gone"), nil)
+	os.Remove(in("gone"))
+	os.WriteFile(in("free"), []byte("1\n"), 0o600)
+	os.Symlink("free", in("link"))
+	names := []string{"held", "free", "gone", "none", "link", "held", "gone"}
+	for range 300 {
+		names = append(names, "free", "none") // more than one batch
+	}
+	var paths []string
+	for _, name := range names {
+		paths = append(paths, in(name))
+	}
+	all, errs := lock.InspectAll(paths)
+	for i, name := range names {
+		want, pid, err := lock.Free, 0, error(nil)
+		switch name {
+		case "held", "gone":
+			want, pid = lock.Held, os.Getpid()
+		case "link":
+			want, err = lock.Unknown, lock.ErrFileType
+		}
+		if all[i].State != want || all[i].Holder.PID != pid || !errors.Is(errs[i], err) {
+			t.Errorf("%d %s: %+v, %v; want %v by %d, %v", i, name, all[i], errs[i], want, pid, err)
+		}
+	}
+	mustRelease(t, gone)
+}
+
+func TestCommandLineIsSafeToPrint(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "?"},
+		{[]string{"rsync", "-a", "/a b"}, "rsync -a /a b"},
+		{[]string{"x\x1b[2J\ny\x7f\xff\u202e"}, "x?[2J?y???"},
+		{[]string{"grüße"}, "grüße"},
+		{[]string{strings.Repeat("x", 121)}, strings.Repeat("x", 120) + "..."},
+	} {
+		if got := (lock.Holder{Args: tc.args}).CommandLine(); got != tc.want {
+			t.Errorf("CommandLine of %q = %q; want %q", tc.args, got, tc.want)
+		}
+	}
+}
