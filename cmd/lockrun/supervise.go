@@ -4,30 +4,41 @@ import (
 	"errors"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// supervisor runs one command under a held lock: it hands the lock to the
-// command, passes signals on, waits for its end and frees the lock.
+// supervisor runs a command under a held lock: it hands the lock to the command,
+// passes signals on, waits for its end and frees the lock.
 //
 // The command inherits the locked descriptor, so that it stays locked when the
 // supervisor is killed; when the command ends the supervisor unlocks, so that
 // nothing the command left behind keeps the lock.
+//
+// All that happens to the command is done by one goroutine, in supervise: it
+// alone starts, signals and reaps. So no signal can hit a number that was reaped
+// and given to somebody else.
 type supervisor struct {
-	hold *hold
-	tty  *terminal // nil without a controlling terminal
+	hold    *hold
+	tty     *terminal // nil without a controlling terminal
+	signals chan os.Signal
 
-	mu      sync.Mutex
-	command int // PID; 0 when it does not run, or is about to be reaped
+	command int                    // PID; 0 when none runs
+	ended   chan func() waitStatus // the command has ended, and is reaped by calling it
 }
+
+type waitStatus = syscall.WaitStatus
 
 // supervise runs the command and returns its exit status. started is called
 // when it was really executed. The lock is free afterwards, on every path.
 func supervise(h *hold, argv []string, started func() error) (status int, err error) {
-	s := &supervisor{hold: h, tty: controllingTerminal()}
+	s := &supervisor{
+		hold:    h,
+		tty:     controllingTerminal(),
+		signals: make(chan os.Signal, 64),
+		ended:   make(chan func() waitStatus, 1),
+	}
 	defer h.release()
 
 	// Our own PID first: a full disk is noticed before anything runs.
@@ -42,8 +53,47 @@ func supervise(h *hold, argv []string, started func() error) (status int, err er
 	if _, err := unix.FcntlInt(inherited.Fd(), unix.F_SETFD, 0); err != nil {
 		return exitSystem, os.NewSyscallError("fcntl", err)
 	}
-	signals := make(chan os.Signal, 64)
-	catch(signals, endingSignals)
+	catch(s.signals, endingSignals)
+	if status, err := s.launch(argv); err != nil {
+		return status, err
+	}
+	// What came before the command was there, it has not got from anybody.
+	for len(s.signals) > 0 {
+		s.signal((<-s.signals).(syscall.Signal))
+	}
+	go func() {
+		catch(s.signals, otherSignals)
+		if s.tty == nil {
+			catch(s.signals, stopSignals)
+		}
+	}()
+	if err := started(); err != nil {
+		s.signal(syscall.SIGTERM)
+	}
+	var ws waitStatus
+	for s.command != 0 {
+		select {
+		case sig := <-s.signals:
+			s.forward(sig.(syscall.Signal))
+		case reap := <-s.ended:
+			ws = reap()
+			s.command = 0
+		}
+	}
+	if err := h.release(); err != nil {
+		complain("%s: %v", h.lock.Path(), err)
+	}
+	if !ws.Signaled() {
+		return ws.ExitStatus(), nil
+	}
+	if ws.Signal() == syscall.SIGINT {
+		dieOfInterrupt()
+	}
+	return exitSignalled + int(ws.Signal()), nil
+}
+
+// launch starts the command and records its PID. The status goes with an error.
+func (s *supervisor) launch(argv []string) (status int, err error) {
 	// In the session of a terminal the command stays in our group, where
 	// Ctrl-C, Ctrl-Z and fg reach it; else it gets one of its own.
 	pid, err := startProcess(argv, s.tty == nil)
@@ -55,37 +105,12 @@ func supervise(h *hold, argv []string, started func() error) (status int, err er
 		return exitSystem, err
 	}
 	s.command = pid
-	if err := h.write(pid); err != nil {
+	go func() { s.ended <- awaitEnd(pid) }()
+	if err := s.hold.write(pid); err != nil {
 		// Ours stands there, and we carry the lock too.
-		complain("%s: %v", h.lock.Path(), err)
+		complain("%s: %v", s.hold.lock.Path(), err)
 	}
-	// What came before the command was there, it has not got from anybody.
-	for len(signals) > 0 {
-		s.signal((<-signals).(syscall.Signal))
-	}
-	go func() {
-		catch(signals, otherSignals)
-		if s.tty == nil {
-			catch(signals, stopSignals)
-		}
-		for sig := range signals {
-			s.forward(sig.(syscall.Signal))
-		}
-	}()
-	if err := started(); err != nil {
-		s.signal(syscall.SIGTERM)
-	}
-	ws := s.wait(pid)
-	if err := h.release(); err != nil {
-		complain("%s: %v", h.lock.Path(), err)
-	}
-	if !ws.Signaled() {
-		return ws.ExitStatus(), nil
-	}
-	if ws.Signal() == syscall.SIGINT {
-		dieOfInterrupt()
-	}
-	return exitSignalled + int(ws.Signal()), nil
+	return exitOK, nil
 }
 
 // Signals that are passed on. Those that end a program are asked for before the
@@ -128,26 +153,9 @@ func (s *supervisor) forward(sig syscall.Signal) {
 }
 
 func (s *supervisor) signal(sig syscall.Signal) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.command != 0 {
 		syscall.Kill(s.command, sig)
 	}
-}
-
-// wait waits for the end of the command and returns how it ended.
-//
-// Race, closed by looking at the end first and reaping later:
-//
-//  1. The command ends and is reaped; its number is free.
-//  2. A new process gets that number.
-//  3. A signal is passed on, and hits the stranger.
-func (s *supervisor) wait(pid int) syscall.WaitStatus {
-	return reap(pid, func() {
-		s.mu.Lock()
-		s.command = 0
-		s.mu.Unlock()
-	})
 }
 
 // dieOfInterrupt ends this process by SIGINT: a shell ends its loop only if the
@@ -160,23 +168,4 @@ func dieOfInterrupt() {
 	signal.Reset(syscall.SIGINT)
 	syscall.Kill(os.Getpid(), syscall.SIGINT)
 	select {}
-}
-
-// terminal is our controlling terminal.
-type terminal struct{ f *os.File }
-
-func controllingTerminal() *terminal {
-	fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil
-	}
-	return &terminal{os.NewFile(uintptr(fd), "/dev/tty")}
-}
-
-func (t *terminal) inForeground() bool {
-	if t == nil {
-		return false
-	}
-	group, err := unix.IoctlGetInt(int(t.f.Fd()), unix.TIOCGPGRP)
-	return err == nil && group == unix.Getpgrp()
 }

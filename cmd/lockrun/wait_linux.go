@@ -8,27 +8,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reap waits for the end of the child pid, calls ended, and only then reaps it.
-// PID 1 reaps all who are left to it on the way.
-func reap(pid int, ended func()) (ws syscall.WaitStatus) {
+// awaitEnd waits for the end of the child pid and returns the function that
+// reaps it: until then nobody else is given its number. PID 1 reaps all who are
+// left to it on the way.
+func awaitEnd(pid int) (reap func() waitStatus) {
 	idType, id := unix.P_PID, pid
 	if os.Getpid() == 1 {
 		idType, id = unix.P_ALL, 0
 	}
 	for {
 		child, err := waitForEnd(idType, id)
-		if err == unix.EINTR {
-			continue
+		switch {
+		case err == unix.EINTR:
+		case err != nil || child == pid:
+			return func() waitStatus { return wait4(pid) }
+		default:
+			wait4(child)
 		}
-		if err != nil || child == pid {
-			ended()
-		}
-		for {
-			if _, err = syscall.Wait4(child, &ws, 0, nil); err != syscall.EINTR {
-				break
-			}
-		}
-		if err != nil || child == pid {
+	}
+}
+
+func wait4(pid int) (ws waitStatus) {
+	for {
+		if _, err := syscall.Wait4(pid, &ws, 0, nil); err != syscall.EINTR {
 			return ws
 		}
 	}
