@@ -41,6 +41,11 @@ type Config struct {
 	// standard ones, under the same numbers. All others are closed.
 	Keep []int
 
+	// Args are the arguments that the daemon is started with, without the
+	// program's name. Nil means those of the caller. The daemon must come to
+	// the same Detach with them.
+	Args []string
+
 	// ReadyTimeout is how long the launcher waits for Daemon.Ready. Zero means
 	// 60 seconds, a negative one for ever.
 	ReadyTimeout time.Duration

@@ -56,7 +56,7 @@ func (c *Config) launch() error {
 	// Who was told by a signal to die dies of it, whatever the daemon says.
 	defer atExit.Run()
 	g.mu.Lock() // a signal that comes meanwhile waits for the PID
-	pid, err := startSelf(first, w, []uintptr{stdin.Fd(), output.Fd(), output.Fd()}, c.Keep, true)
+	pid, err := c.startSelf(first, w, []uintptr{stdin.Fd(), output.Fd(), output.Fd()}, true)
 	g.pid = pid
 	g.mu.Unlock()
 	if err != nil {
@@ -120,7 +120,7 @@ func (c *Config) openLog() (*os.File, error) {
 
 // lead is all that the session leader does: it starts the daemon and exits.
 func (c *Config) lead(pipe *os.File) {
-	if _, err := startSelf(daemon, pipe, []uintptr{0, 1, 2}, c.Keep, false); err != nil {
+	if _, err := c.startSelf(daemon, pipe, []uintptr{0, 1, 2}, false); err != nil {
 		(&Daemon{pipe: pipe}).Fail(statusSystem, err)
 	}
 	os.Exit(0)
@@ -128,18 +128,18 @@ func (c *Config) lead(pipe *os.File) {
 
 // startSelf starts this program again, in that role. It inherits the standard
 // descriptors, those to keep and the pipe, and nothing else.
-func startSelf(r role, pipe *os.File, standard []uintptr, keep []int, setsid bool) (int, error) {
+func (c *Config) startSelf(r role, pipe *os.File, standard []uintptr, setsid bool) (int, error) {
 	mark, err := marker(r, pipe)
 	if err != nil {
 		return 0, err
 	}
-	files := make([]uintptr, max(3, int(pipe.Fd())+1, slices.Max(append(keep, 0))+1))
+	files := make([]uintptr, max(3, int(pipe.Fd())+1, slices.Max(append(c.Keep, 0))+1))
 	for i := range files {
 		files[i] = ^uintptr(0) // closed
 	}
 	copy(files, standard)
 	files[pipe.Fd()] = pipe.Fd()
-	for _, fd := range keep {
+	for _, fd := range c.Keep {
 		if fd > 2 {
 			files[fd] = uintptr(fd)
 		}
@@ -148,9 +148,13 @@ func startSelf(r role, pipe *os.File, standard []uintptr, keep []int, setsid boo
 	if err != nil {
 		return 0, err
 	}
+	args := os.Args
+	if c.Args != nil {
+		args = append(os.Args[:1:1], c.Args...)
+	}
 	defer defaultSignals()()
 	defer runtime.KeepAlive(pipe)
-	pid, err := syscall.ForkExec(exe, os.Args, &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(exe, args, &syscall.ProcAttr{
 		Env:   append(os.Environ(), mark),
 		Files: files,
 		Sys:   &syscall.SysProcAttr{Setsid: setsid},

@@ -43,8 +43,14 @@ type Holder struct {
 	Shared bool
 
 	// Recorded says that the PID is the one that stands in the lock file: this
-	// is the process that the lock was taken for. Others inherited it.
+	// is the process that the lock was taken for. It has a descriptor of the
+	// lock, or had one and closed it, as sudo(8) does: then its parent, the
+	// supervisor that recorded it, has one.
 	Recorded bool
+
+	// Straggler says that another process than this one is recorded, which is
+	// not this one's child either: it only inherited the lock.
+	Straggler bool
 }
 
 // CommandLine returns the command line for people: in one line, with control
@@ -97,23 +103,28 @@ func HoldersOf(f *os.File) ([]Holder, error) {
 	if err != nil {
 		return nil, pathError(f.Name(), err)
 	}
-	pid := recordedPID(f, file)
-	holders := make([]Holder, 0, len(carriers))
+	holders := make([]Holder, 0, len(carriers)+1)
+	pid, parent := recordedPID(f, file), 0
+	if pid != 0 {
+		parent, _ = parentOf(pid)
+		if h, ok := recordedHolder(f); ok {
+			holders = append(holders, h)
+		}
+	}
 	for _, c := range carriers {
-		h := describe(c.pid, c.shared, time.Time{})
-		if c.pid == pid {
-			h = describe(c.pid, c.shared, file.ModTime())
-			h.Recorded = true
-			holders = append([]Holder{h}, holders...)
+		if len(holders) > 0 && holders[0].Recorded && c.pid == pid {
 			continue
 		}
+		h := describe(c.pid, c.shared, time.Time{})
+		h.Straggler = pid != 0 && c.pid != parent
 		holders = append(holders, h)
 	}
 	return holders, nil
 }
 
 // Carries reports whether process pid holds a lock on the open file f at this
-// moment. errors.ErrUnsupported and fs.ErrPermission are found in the error
+// moment: it has a descriptor of it, or it is recorded and its parent has one
+// (see Holder.Recorded). errors.ErrUnsupported and fs.ErrPermission are found in the error
 // when that can't be known.
 func Carries(pid int, f *os.File) (bool, error) {
 	file, err := f.Stat()
@@ -121,10 +132,27 @@ func Carries(pid int, f *os.File) (bool, error) {
 		return false, err
 	}
 	_, ok, err := carries(pid, idOf(file))
-	if err != nil {
+	if !ok && recordedPID(f, file) == pid {
+		_, ok = supervised(pid, file)
+	}
+	if err != nil && !ok {
 		return false, pathError(f.Name(), err)
 	}
 	return ok && !isThread(pid), nil
+}
+
+// supervised reports whether a process that is recorded in a file, and does not
+// carry the lock, is the child of one that does, and was started before its
+// number was written: a child that was given the number later is not meant.
+func supervised(pid int, file fs.FileInfo) (shared, ok bool) {
+	parent, started := parentOf(pid)
+	// The start is known to 10 ms, and the file's time to a tick of the kernel.
+	const precision = 20 * time.Millisecond
+	if parent <= 1 || started.After(file.ModTime().Add(precision)) {
+		return false, false
+	}
+	shared, ok, _ = carries(parent, idOf(file))
+	return shared, ok
 }
 
 // State says whether a lock is held.
@@ -285,7 +313,7 @@ func holderOf(path string, walk bool) (h Holder, deleted bool) {
 	return Holder{}, false
 }
 
-// recordedHolder returns the process whose PID stands in the file, if it carries
+// recordedHolder returns the process whose PID stands in the file, if it holds
 // the lock.
 func recordedHolder(f *os.File) (Holder, bool) {
 	file, err := f.Stat()
@@ -298,7 +326,9 @@ func recordedHolder(f *os.File) (Holder, bool) {
 	}
 	shared, ok, _ := carries(pid, idOf(file))
 	if !ok {
-		return Holder{}, false
+		if shared, ok = supervised(pid, file); !ok {
+			return Holder{}, false
+		}
 	}
 	h, process := describeProcess(pid)
 	h.Since = later(h.Started, file.ModTime())

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -34,14 +36,84 @@ func TestRefusalNamesHolder(t *testing.T) {
 func TestHolderIsProvenNotBelieved(t *testing.T) {
 	t.Parallel()
 	p := path(t)
-	sleep := start(t, "sleep", "60")
-	if err := os.WriteFile(p, fmt.Appendf(nil, "%d\n", sleep.Process.Pid), 0o600); err != nil {
+	stranger := os.Getppid()
+	if err := os.WriteFile(p, fmt.Appendf(nil, "%d\n", stranger), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	// The living stranger in the file does not hold the lock; we do.
 	mustTry(t, p, nil)
 	if held := mustRefuse(t, p, nil); held.Holder.PID != os.Getpid() || held.Holder.Recorded {
 		t.Errorf("Holder = %+v; want process %d, not recorded", held.Holder, os.Getpid())
+	}
+}
+
+// A command that closed the descriptor, as sudo does, is held for by its parent.
+func TestRecordedChildThatDoesNotCarryTheLock(t *testing.T) {
+	t.Parallel()
+	needLinux(t)
+	p := path(t)
+	mustTry(t, p, nil)
+	sleep := start(t, "sleep", "60")
+	if err := os.WriteFile(p, fmt.Appendf(nil, "%d\n", sleep.Process.Pid), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if held := mustRefuse(t, p, nil); held.Holder.PID != sleep.Process.Pid || !held.Holder.Recorded {
+		t.Errorf("Holder = %+v; want the recorded child %d", held.Holder, sleep.Process.Pid)
+	}
+	holders, err := lock.Holders(p)
+	if err != nil || len(holders) != 2 || !holders[0].Recorded || holders[1].PID != os.Getpid() || holders[1].Straggler {
+		t.Errorf("Holders = %+v, %v; want the child and this process", holders, err)
+	}
+
+	// A child that was given the number after it was written is not meant.
+	if err := os.Chtimes(p, time.Time{}, time.Now().Add(-time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if held := mustRefuse(t, p, nil); held.Holder.PID != os.Getpid() || held.Holder.Recorded {
+		t.Errorf("Holder = %+v; want this process, not recorded", held.Holder)
+	}
+}
+
+func TestHoldersMarksStragglers(t *testing.T) {
+	t.Parallel()
+	needLinux(t)
+	p := path(t)
+	l := mustTry(t, p, nil)
+	f, err := l.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	heir := exec.Command("sleep", "60")
+	heir.ExtraFiles = []*os.File{f}
+	if err := heir.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { heir.Process.Kill(); heir.Wait() }()
+	marks := func(recorded int) map[int]bool {
+		t.Helper()
+		if err := os.WriteFile(p, fmt.Appendf(nil, "%d\n", recorded), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		holders, err := lock.Holders(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		marks := make(map[int]bool)
+		for _, h := range holders {
+			marks[h.PID] = h.Straggler
+		}
+		return marks
+	}
+	us, child := os.Getpid(), heir.Process.Pid
+	if got, want := marks(us), map[int]bool{us: false, child: true}; !maps.Equal(got, want) {
+		t.Errorf("we are recorded: stragglers %v, want %v", got, want)
+	}
+	if got, want := marks(child), map[int]bool{us: false, child: false}; !maps.Equal(got, want) {
+		t.Errorf("the child is recorded: stragglers %v, want %v", got, want)
+	}
+	if got, want := marks(os.Getppid()), map[int]bool{us: true, child: true}; !maps.Equal(got, want) {
+		t.Errorf("a stranger is recorded: stragglers %v, want %v", got, want)
 	}
 }
 

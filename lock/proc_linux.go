@@ -391,6 +391,22 @@ func isThread(pid int) bool {
 	return ok && group != pid
 }
 
+// parentOf returns the parent of a process and when the process was started. The
+// parent is 0 if there is no such process, or if it has ended and was not reaped.
+func parentOf(pid int) (parent int, started time.Time) {
+	stat, err := readProc("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, time.Time{}
+	}
+	// "5577 (sleep) S 5570 ...", see startTime.
+	f := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(f) < 2 || string(f[0]) == "Z" || string(f[0]) == "X" {
+		return 0, time.Time{}
+	}
+	parent, _ = strconv.Atoi(string(f[1]))
+	return parent, startTime(stat)
+}
+
 // startTime reads the start time from the content of /proc/PID/stat, field 22,
 // in ticks of 10 ms since boot (proc_pid_stat(5); USER_HZ is 100 everywhere):
 //

@@ -36,6 +36,8 @@ func findAny(string, fileID, bool) (holder, deleted *carrier) { return nil, nil 
 
 func findDeleted(string, bool) *carrier { return nil }
 
+func parentOf(int) (int, time.Time) { return 0, time.Time{} }
+
 func isThread(int) bool { return false }
 
 func describeProcess(pid int) (Holder, bool) { return Holder{PID: pid, UID: -1}, true }

@@ -20,6 +20,7 @@ const (
 	exitLockFile    = 73  // the lock can't be opened, created or written
 	exitHeld        = 75  // another holds the lock, also after a bounded wait (-E changes it)
 	exitPermission  = 77  // not permitted, or not verifiable
+	exitTimeout     = 124 // not ready in time
 	exitCannotExec  = 126 // the command can't be executed
 	exitNotFound    = 127 // the command was not found
 	exitSignalled   = 128 // plus the signal's number

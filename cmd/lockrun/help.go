@@ -9,6 +9,7 @@ import (
 const helpText = `usage: lockrun [flags] LOCK [--] COMMAND [ARG...]
        lockrun [flags] -c 'SHELL STRING' LOCK
        lockrun start [flags] LOCK [--] COMMAND [ARG...]
+       lockrun restart [flags] LOCK [-- COMMAND [ARG...]]
        lockrun stop [flags] LOCK
        lockrun signal [flags] LOCK SIGNAL
        lockrun wait [flags] LOCK
@@ -24,6 +25,7 @@ flock(2), so it works together with flock(1).
 Flags of lockrun and lockrun start
   -w, --wait            wait for the lock
   -t, --timeout D       wait at most D: 300ms, 1m30s, seconds; 0 does not wait
+      --if-held WORD    fail: say who holds it, exit with 75; skip: exit with 0
   -E, --exit-code N     exit with N instead of 75 when the lock is held
   -q, --quiet           do not say who holds the lock
   -c, --command STRING  run /bin/sh -c STRING
@@ -32,11 +34,18 @@ Flags of lockrun and lockrun start
       --remove          remove LOCK at the end (else it is emptied and stays)
       --log FILE        start: append the command's output to FILE
 
-Flags of lockrun stop, which returns when the lock is free
+lockrun restart ends the command and starts it again, or COMMAND instead, under
+the lock that its supervisor, which start made, never lets go of.
+
+Flags of lockrun stop, which returns when the lock is free, and of lockrun restart
       --schedule S      signals and seconds in turn, TERM/10/KILL/5 by default;
                         "forever" is a time too; T alone is TERM/T/KILL/T
       --signal SIG      begin with SIG instead of TERM
-  -t, --timeout D       give up after D
+  -t, --timeout D       do not wait for its end for longer than D
+Flags of lockrun restart
+  -c, --command STRING  run /bin/sh -c STRING
+      --log FILE        if it has to be started anew: append its output to FILE
+Flags of lockrun stop
       --dry-run         only say whom it would signal
       --force           if nobody holds LOCK, believe the PID in it
 Flags of lockrun stop and lockrun signal
@@ -44,8 +53,9 @@ Flags of lockrun stop and lockrun signal
       --must-run        exit with 3 when nothing runs
 
 Flags of lockrun wait, which returns when the lock is free, and does not take it
+      --ready           wait until LOCK is held and its command runs, instead
   -t, --timeout D       give up after D
-  -q, --quiet           do not say who holds the lock then
+  -q, --quiet           do not say why then
 
 Flags of lockrun status, which without LOCK shows all instances
   -q, --quiet           say it by the exit status alone

@@ -12,8 +12,10 @@ import (
 type holdFlags struct {
 	wait    bool
 	timeout duration
+	ifHeld  ifHeldValue
 	status  statusValue
 	quiet   bool
+	changed func(name string) bool
 	noPID   bool
 	keep    bool
 	remove  bool
@@ -21,6 +23,8 @@ type holdFlags struct {
 
 func (h *holdFlags) register(fs *pflag.FlagSet) {
 	h.status = exitHeld
+	h.changed = fs.Changed
+	fs.Var(&h.ifHeld, "if-held", "")
 	fs.BoolVarP(&h.wait, "wait", "w", false, "")
 	fs.VarP(&h.timeout, "timeout", "t", "")
 	fs.VarP(&h.status, "exit-code", "E", "")
@@ -35,10 +39,45 @@ func (h *holdFlags) check() error {
 	switch {
 	case h.keep && h.remove:
 		return errors.New("--keep and --remove contradict each other")
+	case h.ifHeld == ifHeldSkip && h.changed("exit-code"):
+		return errors.New("--if-held skip and --exit-code contradict each other")
 	case h.remove && h.noPID:
 		return errors.New("--remove needs a PID file: a file that was locked with --no-pid is never removed")
 	}
 	return nil
+}
+
+// ifHeldValue is a flag's word: what to do when the lock is held, also after a
+// bounded wait.
+type ifHeldValue string
+
+const (
+	ifHeldFail ifHeldValue = "fail" // say who holds it, exit with 75
+	ifHeldSkip ifHeldValue = "skip" // say nothing, exit with 0
+)
+
+func (v *ifHeldValue) String() string { return string(*v) }
+func (v *ifHeldValue) Type() string   { return "word" }
+
+func (v *ifHeldValue) Set(s string) error {
+	switch w := ifHeldValue(s); w {
+	case ifHeldFail, ifHeldSkip:
+		*v = w
+		return nil
+	}
+	return errors.New("want fail or skip")
+}
+
+// heldStatus says who holds the lock, if that is wanted, and returns the exit
+// status for it.
+func (h *holdFlags) heldStatus(text string) int {
+	if h.ifHeld == ifHeldSkip {
+		return exitOK
+	}
+	if !h.quiet {
+		complain("%s", text)
+	}
+	return int(h.status)
 }
 
 // hold is a held lock, with the PID file that it is in, if one is written.

@@ -78,14 +78,18 @@ func instanceDir() string {
 	if dir := os.Getenv("LOCKRUN_DIR"); dir != "" {
 		return dir
 	}
-	if os.Geteuid() == 0 {
+	return defaultInstanceDir(os.Geteuid())
+}
+
+func defaultInstanceDir(uid int) string {
+	if uid == 0 {
 		return "/run/lockrun"
 	}
 	base := "/tmp"
 	if fi, err := os.Lstat("/run/lock"); err == nil && fi.IsDir() && fi.Mode().Perm()&0o002 != 0 {
 		base = "/run/lock"
 	}
-	return filepath.Join(base, "lockrun-"+strconv.Itoa(os.Geteuid()))
+	return filepath.Join(base, "lockrun-"+strconv.Itoa(uid))
 }
 
 // prepare makes sure of the directory of a NAME: one that belongs to another

@@ -14,6 +14,8 @@ func subcommandOf(word string) subcommand {
 	switch word {
 	case "start":
 		return start
+	case "restart":
+		return restart
 	case "stop":
 		return stop
 	case "status":
@@ -34,7 +36,7 @@ func subcommandOf(word string) subcommand {
 
 // reserved are words that may become subcommands.
 var reserved = []string{
-	"run", "restart", "verify", "check", "exec",
+	"run", "verify", "check", "exec",
 	"flock", "lockf", "setlock", "run-one", "run-this-one", "install-links",
 }
 

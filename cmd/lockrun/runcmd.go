@@ -78,7 +78,7 @@ func runCommand(args []string) int {
 	if err != nil {
 		return h.refused(c.lock, err)
 	}
-	status, err := supervise(held, c.argv, func() error { return nil })
+	status, err := supervise(held, c.argv, nil, func() error { return nil })
 	if err != nil {
 		complain("%s", supervisionError(c.lock, err))
 	}
@@ -89,10 +89,7 @@ func runCommand(args []string) int {
 func (h *holdFlags) refused(name lockName, err error) int {
 	status := exitStatus(err)
 	if status == exitHeld {
-		if !h.quiet {
-			complain("%s", refusal(name.given, err))
-		}
-		return int(h.status)
+		return h.heldStatus(refusal(name.given, err))
 	}
 	complain("%s", refusal(name.given, err))
 	return status

@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/lockrun/lockrun/detach"
 	"github.com/lockrun/lockrun/lock"
@@ -34,14 +32,12 @@ func start(args []string) int {
 	if err != nil {
 		return usage("%v", err)
 	}
-	// The daemon's working directory is "/".
-	if name := c.argv[0]; strings.Contains(name, "/") {
-		if c.argv[0], err = filepath.Abs(name); err != nil {
-			complain("%s: %v", name, err)
-			return exitSystem
-		}
+	if err := c.fixPath(); err != nil { // the daemon's working directory is "/"
+		complain("%v", err)
+		return exitSystem
 	}
 	d, err := detach.Detach(&detach.Config{
+		Args:          append([]string{"start"}, args...),
 		Log:           *log,
 		SessionLeader: true,
 		ReadyTimeout:  -1, // the command was executed or was not; -t bounds the wait for the lock
@@ -58,7 +54,12 @@ func start(args []string) int {
 		held.release()
 		os.Exit(exitSystem)
 	}
-	status, err := supervise(held, c.argv, d.Ready)
+	control, err := listenControl(c.lock, held)
+	if err != nil {
+		// Only in the log: the command runs without it too.
+		complain("%s: no control socket: %v", c.lock.given, err)
+	}
+	status, err := supervise(held, c.argv, control, d.Ready)
 	if err != nil {
 		d.Fail(status, reason{supervisionError(c.lock, err), err})
 	}
@@ -73,10 +74,7 @@ func (h *holdFlags) notStarted(name lockName, err error) int {
 		complain("%v", err)
 		return exitStatus(err)
 	case errors.Is(err, lock.ErrHeld):
-		if !h.quiet {
-			complain("%s", e.Text)
-		}
-		return int(h.status)
+		return h.heldStatus(e.Text)
 	}
 	complain("%s", e.Text)
 	return e.Status

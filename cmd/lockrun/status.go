@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,18 +11,21 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
+	"github.com/lockrun/lockrun/lock"
 	"github.com/lockrun/lockrun/pidfile"
 	"golang.org/x/sys/unix"
 )
 
 // instance is a lock and what is known of it.
 type instance struct {
-	name   lockName
-	status pidfile.Status
-	err    error // why the state is unknown
+	name       lockName
+	status     pidfile.Status
+	err        error  // why the state is unknown
+	supervisor answer // what its supervisor said, if it was asked
 }
 
 // inspect looks at many locks at once.
@@ -33,14 +37,64 @@ func inspect(names []lockName) []instance {
 	all := make([]instance, len(names))
 	statuses, errs := pidfile.InspectAll(paths)
 	for i, n := range names {
-		all[i] = instance{n, statuses[i], errs[i]}
+		all[i] = instance{name: n, status: statuses[i], err: errs[i]}
 	}
+	askSupervisors(all)
 	return all
+}
+
+// askSupervisors asks those of running instances, several at a time. One that
+// does not answer in a second is not waited for.
+func askSupervisors(all []instance) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	const atATime = 16
+	next := make(chan *instance)
+	var done sync.WaitGroup
+	for range min(atATime, len(all)) {
+		done.Go(func() {
+			for i := range next {
+				i.ask(ctx)
+			}
+		})
+	}
+	for n := range all {
+		if all[n].status.State == pidfile.Running {
+			next <- &all[n]
+		}
+	}
+	close(next)
+	done.Wait()
+}
+
+func (i *instance) ask(ctx context.Context) {
+	f, err := lock.Open(i.name.path)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	a, err := askSupervisor(ctx, i.name, f, request{Do: doState})
+	if err != nil {
+		return
+	}
+	i.supervisor = a
+	if a.PID == i.status.Holder.PID {
+		return
+	}
+	// Somebody else wrote into the file.
+	holders, _ := lock.HoldersOf(f)
+	for _, h := range holders {
+		if h.PID == a.PID || h.PID == a.Supervisor && i.status.Holder.PID != a.PID {
+			i.status.Holder = h
+		}
+	}
 }
 
 // The states of an instance, as status prints them.
 const (
 	stateRunning    = "running"
+	stateStarting   = "starting"   // the supervisor has the lock, and no command yet
+	stateStopping   = "stopping"   // the command was told to end
 	stateStragglers = "stragglers" // the recorded process does not hold the lock, others do
 	stateStale      = "stale"      // not running, and a PID is left
 	stateStopped    = "stopped"
@@ -50,6 +104,10 @@ const (
 func (i *instance) state() string {
 	switch i.status.State {
 	case pidfile.Running:
+		switch i.supervisor.State {
+		case stateRunning, stateStarting, stateStopping:
+			return i.supervisor.State
+		}
 		if i.status.PID != 0 && !i.status.Holder.Recorded {
 			return stateStragglers
 		}
@@ -65,7 +123,7 @@ func (i *instance) state() string {
 // exitStatus is that of an init script (Linux Standard Base).
 func (i *instance) exitStatus() int {
 	switch i.state() {
-	case stateRunning:
+	case stateRunning, stateStarting, stateStopping:
 		return exitOK
 	case stateStale:
 		return exitStatusDead
@@ -78,8 +136,8 @@ func (i *instance) exitStatus() int {
 // sentence says for people what is known.
 func (i *instance) sentence() string {
 	switch i.state() {
-	case stateRunning:
-		return "running, held by " + who(i.status.Holder)
+	case stateRunning, stateStarting, stateStopping:
+		return i.state() + ", held by " + who(i.status.Holder)
 	case stateStragglers:
 		return fmt.Sprintf("stragglers: process %d is recorded, but the lock is held by %s", i.status.PID, who(i.status.Holder))
 	case stateStale:
@@ -119,20 +177,21 @@ func (i *instance) columns() []string {
 // instanceJSON is an instance as status --json prints it; docs/status.md
 // documents the fields.
 type instanceJSON struct {
-	Name    string     `json:"name"`
-	Path    string     `json:"path"`
-	State   string     `json:"state"`
-	Reason  string     `json:"reason,omitempty"`
-	PID     int        `json:"pid,omitempty"`
-	UID     *int       `json:"uid,omitempty"`
-	User    string     `json:"user,omitempty"`
-	Since   *time.Time `json:"since,omitempty"`
-	Memory  int        `json:"memory,omitempty"`
-	Command []string   `json:"command,omitempty"`
+	Name       string     `json:"name"`
+	Path       string     `json:"path"`
+	State      string     `json:"state"`
+	Reason     string     `json:"reason,omitempty"`
+	Supervisor int        `json:"supervisor,omitempty"`
+	PID        int        `json:"pid,omitempty"`
+	UID        *int       `json:"uid,omitempty"`
+	User       string     `json:"user,omitempty"`
+	Since      *time.Time `json:"since,omitempty"`
+	Memory     int        `json:"memory,omitempty"`
+	Command    []string   `json:"command,omitempty"`
 }
 
 func (i *instance) json() instanceJSON {
-	j := instanceJSON{Name: i.name.given, Path: i.name.path, State: i.state()}
+	j := instanceJSON{Name: i.name.given, Path: i.name.path, State: i.state(), Supervisor: i.supervisor.Supervisor}
 	if j.State == stateUnknown {
 		j.Reason = hint(i.err)
 	}

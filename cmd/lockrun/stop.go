@@ -64,16 +64,43 @@ func (v *signalValue) Set(s string) (err error) {
 	return err
 }
 
+// endFlags say how an instance is to be ended; stop and restart share them.
+type endFlags struct {
+	timeout duration
+	first   signalValue
+	text    string
+	changed func(name string) bool
+}
+
+func (e *endFlags) register(fs *pflag.FlagSet) {
+	e.first.sig = syscall.SIGTERM
+	e.changed = fs.Changed
+	fs.VarP(&e.timeout, "timeout", "t", "")
+	fs.Var(&e.first, "signal", "")
+	fs.StringVar(&e.text, "schedule", "", "")
+}
+
+func (e *endFlags) schedule() (pidfile.Schedule, error) {
+	if !e.changed("schedule") {
+		return pidfile.DefaultSchedule(e.first.sig), nil
+	}
+	schedule, err := pidfile.ParseSchedule(e.text, e.first.sig)
+	if err != nil {
+		return nil, usageError("invalid argument %q for \"--schedule\" flag: %v", e.text, err)
+	}
+	if e.first.set && schedule[0].Signal != e.first.sig {
+		return nil, usageError("--signal %v and --schedule %v contradict each other", &e.first, schedule)
+	}
+	return schedule, nil
+}
+
 // stop ends the instance and returns when its lock is free.
 func stop(args []string) int {
 	flags := newFlags()
 	var present presentFlags
 	present.register(flags)
-	var timeout duration
-	flags.VarP(&timeout, "timeout", "t", "")
-	first := signalValue{sig: syscall.SIGTERM}
-	flags.Var(&first, "signal", "")
-	text := flags.String("schedule", "", "")
+	var end endFlags
+	end.register(flags)
 	dryRun := flags.Bool("dry-run", false, "")
 	force := flags.Bool("force", false, "")
 	if status, done := parse(flags, args); done {
@@ -83,14 +110,9 @@ func stop(args []string) int {
 	if err != nil {
 		return usage("%v", err)
 	}
-	schedule := pidfile.DefaultSchedule(first.sig)
-	if flags.Changed("schedule") {
-		if schedule, err = pidfile.ParseSchedule(*text, first.sig); err != nil {
-			return usage("invalid argument %q for \"--schedule\" flag: %v", *text, err)
-		}
-		if first.set && schedule[0].Signal != first.sig {
-			return usage("--signal %v and --schedule %v contradict each other", &first, schedule)
-		}
+	schedule, err := end.schedule()
+	if err != nil {
+		return usage("%v", err)
 	}
 	if err := name.prepare(false); err != nil {
 		complain("%v", err)
@@ -99,9 +121,9 @@ func stop(args []string) int {
 	if *dryRun {
 		return present.outcome(name, tellTargets(name, schedule, *force))
 	}
-	ctx, cancel := timeout.context()
+	ctx, cancel := end.timeout.context()
 	defer cancel()
-	err = pidfile.Stop(ctx, name.path, schedule)
+	err = endInstance(ctx, name, schedule)
 	if *force && errors.Is(err, pidfile.ErrNotRunning) {
 		if pid, e := pidfile.Read(name.path); e == nil && pid != 0 {
 			complain("%s: warning: not locked; --force believes that process %d is meant", name.given, pid)
@@ -109,6 +131,22 @@ func stop(args []string) int {
 		}
 	}
 	return present.outcome(name, err)
+}
+
+// endInstance ends an instance and returns when its lock is free: its supervisor
+// does it, who would start the command again else, or is about to; without one
+// the processes that are proven to hold the lock are signalled.
+func endInstance(ctx context.Context, name lockName, schedule pidfile.Schedule) error {
+	_, err := askInstance(ctx, name, request{Do: doStop, Schedule: schedule.String()})
+	var refused *supervisionRefused
+	switch {
+	case errors.Is(err, errNoSupervisor):
+		return pidfile.Stop(ctx, name.path, schedule)
+	case err != nil && ctx.Err() != nil, errors.As(err, &refused) && refused.status == exitHeld:
+		in, _ := lock.Inspect(name.path)
+		return &lock.HeldError{Path: name.path, Holder: in.Holder, Deleted: in.Absent, Cause: ctx.Err()}
+	}
+	return err
 }
 
 // tellTargets says whom stop would signal.
@@ -159,35 +197,6 @@ func sendSignal(args []string) int {
 		return exitStatus(err)
 	}
 	return present.outcome(name, pidfile.Signal(name.path, sig))
-}
-
-// wait is lockrun wait LOCK: it returns when the lock is free.
-func wait(args []string) int {
-	flags := newFlags()
-	var timeout duration
-	flags.VarP(&timeout, "timeout", "t", "")
-	quiet := flags.BoolP("quiet", "q", false, "")
-	if status, done := parse(flags, args); done {
-		return status
-	}
-	name, err := oneLock("wait", flags.Args())
-	if err != nil {
-		return usage("%v", err)
-	}
-	if err := name.prepare(false); err != nil {
-		complain("%v", err)
-		return exitStatus(err)
-	}
-	ctx, cancel := timeout.context()
-	defer cancel()
-	err = pidfile.Wait(ctx, name.path)
-	switch {
-	case err == nil:
-		return exitOK
-	case !*quiet || exitStatus(err) != exitHeld:
-		complain("%s", refusal(name.given, err))
-	}
-	return exitStatus(err)
 }
 
 // oneLock reads the operands of a subcommand that takes one LOCK.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
@@ -21,25 +22,39 @@ import (
 // and given to somebody else.
 type supervisor struct {
 	hold    *hold
+	argv    []string
 	tty     *terminal // nil without a controlling terminal
+	control *control  // nil in the foreground
 	signals chan os.Signal
 
 	command int                    // PID; 0 when none runs
 	ended   chan func() waitStatus // the command has ended, and is reaped by calling it
+
+	ending   *ending    // nil unless the command is to end because somebody asked for it
+	stops    []*request // those who asked that it stays ended
+	restarts []*request // those who asked for another one
+	ready    []*request // those who wait until it runs
+
+	status      int   // exit status of the last command
+	interrupted bool  // it died of SIGINT
+	err         error // why it was not started
 }
 
 type waitStatus = syscall.WaitStatus
 
-// supervise runs the command and returns its exit status. started is called
-// when it was really executed. The lock is free afterwards, on every path.
-func supervise(h *hold, argv []string, started func() error) (status int, err error) {
+// supervise runs the command and returns its exit status. It hears requests by
+// control, which may be nil and is closed. started is called when the command
+// was really executed. The lock is free afterwards, on every path.
+func supervise(h *hold, argv []string, control *control, started func() error) (status int, err error) {
 	s := &supervisor{
 		hold:    h,
+		argv:    argv,
 		tty:     controllingTerminal(),
+		control: control,
 		signals: make(chan os.Signal, 64),
 		ended:   make(chan func() waitStatus, 1),
 	}
-	defer h.release()
+	defer s.release()
 
 	// Our own PID first: a full disk is noticed before anything runs.
 	if err := h.write(os.Getpid()); err != nil {
@@ -54,8 +69,8 @@ func supervise(h *hold, argv []string, started func() error) (status int, err er
 		return exitSystem, os.NewSyscallError("fcntl", err)
 	}
 	catch(s.signals, endingSignals)
-	if status, err := s.launch(argv); err != nil {
-		return status, err
+	if s.launch(argv); s.err != nil {
+		return s.status, s.err
 	}
 	// What came before the command was there, it has not got from anybody.
 	for len(s.signals) > 0 {
@@ -70,39 +85,47 @@ func supervise(h *hold, argv []string, started func() error) (status int, err er
 	if err := started(); err != nil {
 		s.signal(syscall.SIGTERM)
 	}
-	var ws waitStatus
 	for s.command != 0 {
 		select {
 		case sig := <-s.signals:
 			s.forward(sig.(syscall.Signal))
+		case r := <-s.control.requests():
+			s.take(r)
+		case <-s.ending.due():
+			s.goOnEnding()
 		case reap := <-s.ended:
-			ws = reap()
-			s.command = 0
+			s.commandEnded(reap)
 		}
 	}
-	if err := h.release(); err != nil {
-		complain("%s: %v", h.lock.Path(), err)
-	}
-	if !ws.Signaled() {
-		return ws.ExitStatus(), nil
-	}
-	if ws.Signal() == syscall.SIGINT {
+	s.release()
+	if s.interrupted {
 		dieOfInterrupt()
 	}
-	return exitSignalled + int(ws.Signal()), nil
+	return s.status, s.err
 }
 
-// launch starts the command and records its PID. The status goes with an error.
-func (s *supervisor) launch(argv []string) (status int, err error) {
+// release frees the lock and then tells those who wait for that.
+func (s *supervisor) release() {
+	s.control.close()
+	if err := s.hold.release(); err != nil && !errors.Is(err, fs.ErrClosed) {
+		complain("%s: %v", s.hold.lock.Path(), err)
+	}
+	s.lastAnswers()
+}
+
+// launch starts the command and records its PID. If that can't be done, s.status
+// and s.err say why.
+func (s *supervisor) launch(argv []string) {
 	// In the session of a terminal the command stays in our group, where
 	// Ctrl-C, Ctrl-Z and fg reach it; else it gets one of its own.
-	pid, err := startProcess(argv, s.tty == nil)
+	pid, err := startProcess(argv, s.ownGroup())
 	if err != nil {
 		var e *execError
+		s.status, s.err = exitSystem, err
 		if errors.As(err, &e) {
-			return e.status, err
+			s.status = e.status
 		}
-		return exitSystem, err
+		return
 	}
 	s.command = pid
 	go func() { s.ended <- awaitEnd(pid) }()
@@ -110,7 +133,32 @@ func (s *supervisor) launch(argv []string) (status int, err error) {
 		// Ours stands there, and we carry the lock too.
 		complain("%s: %v", s.hold.lock.Path(), err)
 	}
-	return exitOK, nil
+}
+
+// ownGroup reports whether the command leads a process group.
+func (s *supervisor) ownGroup() bool { return s.tty == nil }
+
+// finish reaps the command, and starts it again if somebody asked for that.
+func (s *supervisor) finish(reap func() waitStatus) {
+	if len(s.restarts) > 0 {
+		// In between, the process that the file names is us: its number is
+		// never that of a process that was reaped.
+		if err := s.hold.write(os.Getpid()); err != nil {
+			complain("%s: %v", s.hold.lock.Path(), err)
+		}
+	}
+	ws := reap()
+	s.command = 0
+	s.interrupted = ws.Signaled() && ws.Signal() == syscall.SIGINT
+	s.status = ws.ExitStatus()
+	if ws.Signaled() {
+		s.status = exitSignalled + int(ws.Signal())
+	}
+	s.ending.stop()
+	s.ending = nil
+	if len(s.restarts) > 0 {
+		s.launchAgain()
+	}
 }
 
 // Signals that are passed on. Those that end a program are asked for before the
@@ -148,6 +196,10 @@ func (s *supervisor) forward(sig syscall.Signal) {
 		s.signal(sig)
 		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 		return
+	}
+	if sig == unix.SIGTERM || sig == unix.SIGINT || sig == unix.SIGQUIT {
+		// Who says so does not mean the command alone.
+		refuseAll(&s.restarts, exitHeld, "the supervisor was told to end by %s", unix.SignalName(sig))
 	}
 	s.signal(sig)
 }

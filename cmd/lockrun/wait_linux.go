@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"os"
+	"strconv"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -48,4 +51,32 @@ func waitForEnd(idType, id int) (int, error) {
 	const align = unsafe.Alignof(uintptr(0))
 	offset := (3*unsafe.Sizeof(int32(0)) + align - 1) &^ (align - 1)
 	return int(*(*int32)(unsafe.Add(unsafe.Pointer(&info), offset))), nil
+}
+
+// groupIsEmpty reports whether a process group has no member any more but its
+// leader, which has ended and is not reaped. If that can't be told it has none.
+func groupIsEmpty(leader int) bool {
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return true
+	}
+	defer proc.Close()
+	names, _ := proc.Readdirnames(-1)
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil || pid == leader {
+			continue
+		}
+		stat, err := os.ReadFile("/proc/" + name + "/stat")
+		if err != nil {
+			continue
+		}
+		// "5577 (sleep) S 5570 5577 ...": state, parent, group. The name may hold
+		// anything; the last ")" ends it.
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if len(fields) > 2 && fields[2] == strconv.Itoa(leader) && fields[0] != "Z" && fields[0] != "X" {
+			return false
+		}
+	}
+	return true
 }

@@ -15,3 +15,6 @@ func awaitEnd(pid int) (reap func() waitStatus) {
 		}
 	}
 }
+
+// groupIsEmpty can't tell.
+func groupIsEmpty(int) bool { return true }

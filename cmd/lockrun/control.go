@@ -1,0 +1,364 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/lockrun/lockrun/lock"
+	"github.com/lockrun/lockrun/pidfile"
+)
+
+// A supervisor that start made listens on a unix socket, so that what must not
+// let go of the lock, a restart say, is done by the one that holds it. A client
+// sends one request and gets one answer, each a JSON object in a line;
+// docs/control.md documents them.
+
+const controlVersion = 1
+
+// request is what a client asks of a supervisor.
+type request struct {
+	Version  int      `json:"lockrun"`
+	Do       string   `json:"do"`
+	Schedule string   `json:"schedule,omitempty"`
+	Command  []string `json:"command,omitempty"`
+
+	answered chan answer   // takes one without blocking
+	done     chan struct{} // closed when the answer was sent, or nobody waits for it
+}
+
+// What a request can ask for.
+const (
+	doState   = "state"   // what runs
+	doReady   = "ready"   // the same, as soon as the command runs
+	doStop    = "stop"    // end the command and free the lock
+	doRestart = "restart" // end the command and start it again, or another one, under the same lock
+)
+
+// answer is what a supervisor answers: an error, with the exit status for it, or
+// what it knows.
+type answer struct {
+	Version    int      `json:"lockrun"`
+	Error      string   `json:"error,omitempty"`
+	Status     int      `json:"status,omitempty"`
+	State      string   `json:"state,omitempty"`
+	Supervisor int      `json:"supervisor,omitempty"`
+	PID        int      `json:"pid,omitempty"`
+	Command    []string `json:"command,omitempty"`
+}
+
+func (r *request) answer(a answer) { r.answered <- a }
+
+func (r *request) refuse(status int, format string, args ...any) {
+	r.answer(answer{Error: fmt.Sprintf(format, args...), Status: status})
+}
+
+// gone reports that nobody waits for the answer any more.
+func (r *request) gone() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// Limits that keep garbage, slow and silent peers from harming a supervisor.
+const (
+	maxRequest    = 256 << 10       // bytes of a request, its newline included
+	maxPeers      = 128             // connections at a time; more wait in the kernel's queue
+	peerPatience  = 2 * time.Second // for the whole request, and for the answer to be taken
+	maxReadyPeers = 64              // connections that wait for readiness, which may never come
+)
+
+// control is the socket of a supervisor. A nil *control hears nobody.
+type control struct {
+	listener *net.UnixListener
+	path     string
+	inbox    chan *request
+	closed   chan struct{}
+	close1   sync.Once
+}
+
+// requests is where requests come from.
+func (c *control) requests() <-chan *request {
+	if c == nil {
+		return nil
+	}
+	return c.inbox
+}
+
+// close removes the socket. It comes before the lock is let go of: after that,
+// the name may be that of another supervisor's socket.
+func (c *control) close() {
+	if c == nil {
+		return
+	}
+	c.close1.Do(func() {
+		os.Remove(c.path)
+		close(c.closed)
+		c.listener.Close()
+	})
+}
+
+func (c *control) serve() {
+	peers := make(chan struct{}, maxPeers)
+	for {
+		peers <- struct{}{}
+		conn, err := c.listener.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // no descriptors are left
+			<-peers
+			time.Sleep(100 * time.Millisecond)
+			continue
+		}
+		go func() {
+			defer func() { <-peers }()
+			defer conn.Close()
+			c.converse(conn)
+		}()
+	}
+}
+
+// converse reads one request and sends its answer. If the supervisor ends
+// without an answer the connection is closed.
+func (c *control) converse(conn *net.UnixConn) {
+	conn.SetDeadline(time.Now().Add(peerPatience))
+	r := request{answered: make(chan answer, 1), done: make(chan struct{})}
+	defer close(r.done)
+	if err := r.receive(conn); err != nil {
+		r.refuse(exitUsage, "%v", err)
+	} else {
+		select {
+		case c.inbox <- &r:
+		case <-c.closed:
+			return
+		}
+	}
+	hungUp := make(chan struct{})
+	go func() {
+		conn.SetReadDeadline(time.Time{})
+		io.Copy(io.Discard, conn)
+		// The end of what it sends may mean that it only listens from now on.
+		for !hungUpOn(conn) {
+			select {
+			case <-r.done:
+				return
+			case <-time.After(time.Second):
+			}
+		}
+		close(hungUp)
+	}()
+	select {
+	case a := <-r.answered:
+		a.send(conn)
+	case <-hungUp:
+	case <-c.closed:
+		// It may have been answered at the same time.
+		select {
+		case a := <-r.answered:
+			a.send(conn)
+		case <-time.After(peerPatience):
+		}
+	}
+}
+
+// receive reads a request from a peer that may make one.
+func (r *request) receive(conn *net.UnixConn) error {
+	peer, err := peerOf(conn)
+	if err != nil {
+		return err
+	}
+	if peer.uid != 0 && peer.uid != os.Geteuid() {
+		return fmt.Errorf("user %d may not control this supervisor", peer.uid)
+	}
+	line, err := bufio.NewReader(io.LimitReader(conn, maxRequest)).ReadBytes('\n')
+	switch {
+	case len(line) == maxRequest:
+		return fmt.Errorf("the request is longer than %d bytes", maxRequest)
+	case err != nil:
+		return errors.New("the request does not end with a newline")
+	}
+	if err := json.Unmarshal(line, r); err != nil {
+		return fmt.Errorf("the request is not understood: %v", err)
+	}
+	if r.Version != controlVersion {
+		return fmt.Errorf("the request is of version %d; this supervisor speaks %d", r.Version, controlVersion)
+	}
+	return nil
+}
+
+func (a answer) send(conn *net.UnixConn) {
+	a.Version = controlVersion
+	line, err := json.Marshal(a)
+	if err == nil {
+		conn.SetWriteDeadline(time.Now().Add(peerPatience))
+		conn.Write(append(line, '\n'))
+	}
+}
+
+// peer is the process at the other end of a connection.
+type peer struct{ pid, uid int }
+
+// controlPath is where the supervisor that locks a file has its socket. The file
+// names it, not its path: a path can be written in several ways, and a deleted
+// file has none.
+func controlPath(dir string, locked fs.FileInfo) string {
+	st := locked.Sys().(*syscall.Stat_t)
+	return filepath.Join(dir, fmt.Sprintf("%d-%d.sock", st.Dev, st.Ino))
+}
+
+// errNoSupervisor says that the lock has no supervisor that answers.
+var errNoSupervisor = errors.New("has no supervisor that could be asked")
+
+// supervisionRefused is a supervisor's error.
+type supervisionRefused struct {
+	status int
+	text   string
+}
+
+func (e *supervisionRefused) Error() string { return e.text }
+
+// askInstance sends a request to the supervisor of an instance. The error is
+// pidfile.ErrNotRunning if nobody holds its lock, errNoSupervisor if somebody
+// does who can't be asked, *supervisionRefused, or the context's.
+//
+// A supervisor makes its socket after it has taken the lock, and before it
+// records a PID; and it removes the socket before it lets go. So the lack of a
+// socket means something only if the holder was recorded before we looked for
+// it, and otherwise it is looked for again.
+func askInstance(ctx context.Context, name lockName, r request) (answer, error) {
+	f, err := lock.Open(name.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return answer{}, pidfile.ErrNotRunning
+	}
+	if err != nil {
+		return answer{}, err
+	}
+	defer f.Close()
+	for try := 0; ; try++ {
+		in, err := lock.InspectFile(f)
+		switch {
+		case err != nil:
+			return answer{}, err
+		case in.State == lock.Free:
+			return answer{}, pidfile.ErrNotRunning
+		}
+		a, err := askSupervisor(ctx, name, f, r)
+		var refused *supervisionRefused
+		switch {
+		case errors.Is(err, errNoSupervisor):
+			if in.Holder.Recorded || try == 20 {
+				return answer{}, err
+			}
+			time.Sleep(10 * time.Millisecond)
+		case errors.As(err, &refused) && refused.status == exitStatusNone:
+			// It has ended before it could do it.
+		default:
+			return a, err
+		}
+	}
+}
+
+// askSupervisor sends a request to the supervisor that holds the lock on f, and
+// waits for its answer as long as ctx allows. The error is errNoSupervisor if
+// there is none, or if it ended before it answered, and a *supervisionRefused if
+// it refused.
+func askSupervisor(ctx context.Context, name lockName, f *os.File, r request) (answer, error) {
+	conn, pid, err := dialSupervisor(ctx, name, f)
+	if err != nil {
+		return answer{}, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
+
+	r.Version = controlVersion
+	line, err := json.Marshal(r)
+	if err != nil {
+		return answer{}, err
+	}
+	if len(line) >= maxRequest {
+		return answer{}, &supervisionRefused{exitUsage, fmt.Sprintf("the command line is longer than %d bytes", maxRequest-256)}
+	}
+	// If it is refused before it was read the answer is there all the same.
+	conn.Write(append(line, '\n'))
+	var a answer
+	if err := json.NewDecoder(io.LimitReader(conn, 4*maxRequest)).Decode(&a); err != nil {
+		if ctx.Err() != nil {
+			return answer{}, ctx.Err()
+		}
+		return answer{}, errNoSupervisor
+	}
+	if a.Supervisor != pid {
+		// It is in another PID namespace, where numbers mean other processes.
+		a.Supervisor, a.PID = pid, 0
+	}
+	if a.Error != "" {
+		return a, &supervisionRefused{a.Status, a.Error}
+	}
+	return a, nil
+}
+
+// dialSupervisor connects to the supervisor that holds the lock on f, and returns
+// its PID. That it holds it is proven: another process is not spoken to.
+func dialSupervisor(ctx context.Context, name lockName, f *os.File) (conn *net.UnixConn, pid int, err error) {
+	locked, err := f.Stat()
+	if err != nil {
+		return nil, 0, err
+	}
+	dirs := []string{filepath.Dir(name.path)}
+	if !name.named {
+		// The supervisor has the instance directory of its own user.
+		owner := int(locked.Sys().(*syscall.Stat_t).Uid)
+		dirs = slices.Compact([]string{instanceDir(), defaultInstanceDir(owner)})
+	}
+	for _, dir := range dirs {
+		conn, err := dialUnix(ctx, controlPath(dir, locked))
+		if ctx.Err() != nil {
+			return nil, 0, ctx.Err()
+		}
+		if err != nil {
+			continue
+		}
+		if peer, err := peerOf(conn); err == nil {
+			if ok, err := lock.Carries(peer.pid, f); ok && err == nil {
+				return conn, peer.pid, nil
+			}
+		}
+		conn.Close()
+	}
+	return nil, 0, errNoSupervisor
+}
+
+// shortenPath calls do with a path to the same file that fits into the address
+// of a socket (108 bytes with its NUL, unix(7)).
+func shortenPath(path string, do func(path string) error) error {
+	const most = 107
+	if len(path) <= most {
+		return do(path)
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	short := fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path))
+	if _, err := os.Stat(strings.TrimSuffix(short, filepath.Base(path))); err != nil || len(short) > most {
+		return fmt.Errorf("%s is too long for the address of a socket", path)
+	}
+	return do(short)
+}

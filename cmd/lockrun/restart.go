@@ -1,0 +1,95 @@
+package main
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+
+	"github.com/lockrun/lockrun/lock"
+	"github.com/lockrun/lockrun/pidfile"
+)
+
+// restart ends the command of an instance and starts it again, or another one.
+// Its supervisor does both, under the lock that it never lets go of. Without a
+// supervisor the command has to be given, and somebody else can take the lock in
+// between.
+func restart(args []string) int {
+	flags := newFlags()
+	var end endFlags
+	end.register(flags)
+	shell := flags.StringP("command", "c", "", "")
+	log := flags.String("log", "", "")
+	if status, done := parse(flags, args); done {
+		return status
+	}
+	var c commandLine
+	var err error
+	if operands := flags.Args(); len(operands) == 1 && !flags.Changed("command") {
+		c.lock, err = parseLock(operands[0])
+	} else {
+		c, err = parseOperands(operands, *shell, flags.Changed("command"))
+	}
+	var schedule pidfile.Schedule
+	if err == nil {
+		schedule, err = end.schedule()
+	}
+	if err == nil && flags.Changed("log") && *log == "" {
+		err = usageError("--log needs the name of a file")
+	}
+	if err != nil {
+		return usage("%v", err)
+	}
+	if err := c.lock.prepare(false); err != nil {
+		complain("%v", err)
+		return exitStatus(err)
+	}
+	if err := c.fixPath(); err != nil {
+		complain("%v", err)
+		return exitSystem
+	}
+
+	ctx, cancel := end.timeout.context()
+	defer cancel()
+	_, err = askInstance(ctx, c.lock, request{Do: doRestart, Schedule: schedule.String(), Command: c.argv})
+	var refused *supervisionRefused
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &refused):
+		complain("%s: %s", c.lock.given, refused.text)
+		return refused.status
+	case ctx.Err() != nil:
+		complain("%s: not restarted within %v", c.lock.given, end.timeout.d)
+		return exitHeld
+	case errors.Is(err, errNoSupervisor) && c.argv == nil:
+		in, _ := lock.Inspect(c.lock.path)
+		return usage("%s: held by %s, and no supervisor could start its command again; to replace it give the command",
+			c.lock.given, who(in.Holder))
+	case errors.Is(err, errNoSupervisor):
+		err = pidfile.Stop(ctx, c.lock.path, schedule)
+	case errors.Is(err, pidfile.ErrNotRunning) && c.argv == nil:
+		complain("%s: not running; to start it give the command", c.lock.given)
+		return exitStatusNone
+	}
+	if err != nil && !errors.Is(err, pidfile.ErrNotRunning) {
+		return (&presentFlags{}).outcome(c.lock, err)
+	}
+	var words []string
+	if *log != "" {
+		words = append(words, "--log", *log)
+	}
+	return start(append(append(words, c.lock.given, "--"), c.argv...))
+}
+
+// fixPath makes the path of a command absolute: who executes it has another
+// working directory.
+func (c *commandLine) fixPath() error {
+	if len(c.argv) == 0 || !strings.Contains(c.argv[0], "/") {
+		return nil
+	}
+	abs, err := filepath.Abs(c.argv[0])
+	if err == nil {
+		c.argv[0] = abs
+	}
+	return err
+}
