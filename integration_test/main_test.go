@@ -56,10 +56,10 @@ func runTests(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
 		return 2
 	}
-	// A developer's settings must not reach the tests.
-	for _, name := range []string{"LOCKRUN_DIR", "LOCKRUN_DETACH"} {
-		os.Unsetenv(name)
-	}
+	// A developer's settings must not reach the tests, and what they do not his
+	// instances.
+	os.Setenv("LOCKRUN_DIR", filepath.Join(dir, "instances"))
+	os.Unsetenv("LOCKRUN_DETACH")
 	// Whatever the tests start, however detached, has this in its environment.
 	os.Setenv(runVariable, dir)
 	status := m.Run()

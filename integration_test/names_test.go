@@ -275,6 +275,7 @@ func TestInstanceDirectoryOfAnOrdinaryUser(t *testing.T) {
 	}
 	user := func(args ...string) *exec.Cmd {
 		cmd := filesCommand(t, lockrun, args...)
+		cmd.Env = append(os.Environ(), "LOCKRUN_DIR=")
 		if os.Getuid() == 0 {
 			filesAs(cmd, uint32(uid))
 		}

@@ -375,11 +375,28 @@ func describeProcess(pid int) (h Holder, process bool) {
 			h.UID = uid
 		}
 	}
-	if line, err := readProc(proc + "/cmdline"); err == nil && len(line) > 0 {
+	if line := commandLine(pid); len(line) > 0 {
 		h.Args = strings.Split(strings.TrimRight(string(line), "\x00"), "\x00")
 	}
 	group, ok := statusNumber(status, "Tgid:", 0)
 	return h, ok && group == pid
+}
+
+// commandLine returns the content of /proc/PID/cmdline. In the middle of an
+// execve(2) it is empty: the old program's is gone, and its close-on-exec
+// descriptors are closed, before the new one's is there. So it is read again for
+// some milliseconds. Of a process without one it is empty for good.
+func commandLine(pid int) []byte {
+	for try := 0; ; try++ {
+		line, err := readProc("/proc/" + strconv.Itoa(pid) + "/cmdline")
+		if err != nil || len(line) > 0 || try == 10 {
+			return line
+		}
+		if parent, _ := parentOf(pid); parent == 0 {
+			return nil // a zombie
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 func isThread(pid int) bool {

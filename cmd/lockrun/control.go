@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"io/fs"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/lockrun/lockrun/lock"
 	"github.com/lockrun/lockrun/pidfile"
@@ -34,6 +36,7 @@ type request struct {
 	Do       string   `json:"do"`
 	Schedule string   `json:"schedule,omitempty"`
 	Command  []string `json:"command,omitempty"`
+	Base64   [][]byte `json:"command_base64,omitempty"` // if it is not UTF-8, which JSON has to be
 
 	answered chan answer   // takes one without blocking
 	done     chan struct{} // closed when the answer was sent, or nobody waits for it
@@ -87,6 +90,7 @@ const (
 type control struct {
 	listener *net.UnixListener
 	path     string
+	file     fs.FileInfo // of path
 	inbox    chan *request
 	closed   chan struct{}
 	close1   sync.Once
@@ -101,13 +105,16 @@ func (c *control) requests() <-chan *request {
 }
 
 // close removes the socket. It comes before the lock is let go of: after that,
-// the name may be that of another supervisor's socket.
+// the name may be that of the next supervisor's socket. If the lock file was
+// replaced it may be so before.
 func (c *control) close() {
 	if c == nil {
 		return
 	}
 	c.close1.Do(func() {
-		os.Remove(c.path)
+		if now, err := os.Lstat(c.path); err == nil && os.SameFile(now, c.file) {
+			os.Remove(c.path)
+		}
 		close(c.closed)
 		c.listener.Close()
 	})
@@ -199,6 +206,14 @@ func (r *request) receive(conn *net.UnixConn) error {
 	if r.Version != controlVersion {
 		return fmt.Errorf("the request is of version %d; this supervisor speaks %d", r.Version, controlVersion)
 	}
+	for _, word := range r.Base64 {
+		r.Command = append(r.Command, string(word))
+	}
+	for _, word := range r.Command {
+		if strings.Contains(word, "\x00") {
+			return errors.New("the command has a NUL")
+		}
+	}
 	return nil
 }
 
@@ -214,12 +229,20 @@ func (a answer) send(conn *net.UnixConn) {
 // peer is the process at the other end of a connection.
 type peer struct{ pid, uid int }
 
-// controlPath is where the supervisor that locks a file has its socket. The file
-// names it, not its path: a path can be written in several ways, and a deleted
-// file has none.
-func controlPath(dir string, locked fs.FileInfo) string {
-	st := locked.Sys().(*syscall.Stat_t)
-	return filepath.Join(dir, fmt.Sprintf("%d-%d.sock", st.Dev, st.Ino))
+// controlPath is where the supervisor of a lock has its socket, if its instance
+// directory is dir: NAME.sock, or, since paths are long and have slashes, a hash
+// of the path without symbolic links.
+func (n lockName) controlPath(dir string) (string, error) {
+	if n.named {
+		return filepath.Join(dir, n.given+".sock"), nil
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(n.path))
+	if err != nil {
+		return "", err
+	}
+	hash := fnv.New128a()
+	io.WriteString(hash, filepath.Join(parent, filepath.Base(n.path)))
+	return filepath.Join(dir, fmt.Sprintf(".path-%x.sock", hash.Sum(nil))), nil
 }
 
 // errNoSupervisor says that the lock has no supervisor that answers.
@@ -258,6 +281,9 @@ func askInstance(ctx context.Context, name lockName, r request) (answer, error) 
 		case in.State == lock.Free:
 			return answer{}, pidfile.ErrNotRunning
 		}
+		if r.Do != doReady && hangs(ctx, name, f) {
+			return answer{}, errNoSupervisor
+		}
 		a, err := askSupervisor(ctx, name, f, r)
 		var refused *supervisionRefused
 		switch {
@@ -274,6 +300,15 @@ func askInstance(ctx context.Context, name lockName, r request) (answer, error) 
 	}
 }
 
+// hangs reports whether there is a supervisor that does not answer soon. One that
+// was stopped must not be relied on for what takes its time.
+func hangs(ctx context.Context, name lockName, f *os.File) bool {
+	soon, cancel := context.WithTimeout(ctx, peerPatience)
+	defer cancel()
+	askSupervisor(soon, name, f, request{Do: doState})
+	return soon.Err() != nil && ctx.Err() == nil
+}
+
 // askSupervisor sends a request to the supervisor that holds the lock on f, and
 // waits for its answer as long as ctx allows. The error is errNoSupervisor if
 // there is none, or if it ended before it answered, and a *supervisionRefused if
@@ -287,6 +322,12 @@ func askSupervisor(ctx context.Context, name lockName, f *os.File, r request) (a
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
 
 	r.Version = controlVersion
+	if !utf8.ValidString(strings.Join(r.Command, "")) {
+		for _, word := range r.Command {
+			r.Base64 = append(r.Base64, []byte(word))
+		}
+		r.Command = nil
+	}
 	line, err := json.Marshal(r)
 	if err != nil {
 		return answer{}, err
@@ -316,18 +357,22 @@ func askSupervisor(ctx context.Context, name lockName, f *os.File, r request) (a
 // dialSupervisor connects to the supervisor that holds the lock on f, and returns
 // its PID. That it holds it is proven: another process is not spoken to.
 func dialSupervisor(ctx context.Context, name lockName, f *os.File) (conn *net.UnixConn, pid int, err error) {
-	locked, err := f.Stat()
-	if err != nil {
-		return nil, 0, err
-	}
 	dirs := []string{filepath.Dir(name.path)}
 	if !name.named {
 		// The supervisor has the instance directory of its own user.
+		locked, err := f.Stat()
+		if err != nil {
+			return nil, 0, err
+		}
 		owner := int(locked.Sys().(*syscall.Stat_t).Uid)
 		dirs = slices.Compact([]string{instanceDir(), defaultInstanceDir(owner)})
 	}
 	for _, dir := range dirs {
-		conn, err := dialUnix(ctx, controlPath(dir, locked))
+		path, err := name.controlPath(dir)
+		if err != nil {
+			break
+		}
+		conn, err := dialUnix(ctx, path)
 		if ctx.Err() != nil {
 			return nil, 0, ctx.Err()
 		}

@@ -11,10 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listenControl makes the socket of the supervisor that holds the lock on a
-// file, in the instance directory. What is left of one that was killed is
-// removed: the lock makes the name ours.
-func listenControl(name lockName, h *hold) (*control, error) {
+// listenControl makes the socket of the supervisor that holds a lock. What is
+// left of one that was killed is removed: the lock makes the name ours.
+func listenControl(name lockName) (*control, error) {
 	dir := name
 	if !name.named {
 		var err error
@@ -25,8 +24,10 @@ func listenControl(name lockName, h *hold) (*control, error) {
 	if err := dir.prepare(true); err != nil {
 		return nil, err
 	}
-	path := controlPath(filepath.Dir(dir.path), h.lock.Info())
-
+	path, err := name.controlPath(filepath.Dir(dir.path))
+	if err != nil {
+		return nil, err
+	}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
@@ -57,6 +58,10 @@ func listenControl(name lockName, h *hold) (*control, error) {
 		os.Remove(path)
 		return nil, os.NewSyscallError("listen", err)
 	}
+	file, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
 	l, err := net.FileListener(f)
 	if err != nil {
 		os.Remove(path)
@@ -65,6 +70,7 @@ func listenControl(name lockName, h *hold) (*control, error) {
 	c := &control{
 		listener: l.(*net.UnixListener),
 		path:     path,
+		file:     file,
 		inbox:    make(chan *request),
 		closed:   make(chan struct{}),
 	}

@@ -10,7 +10,7 @@ import (
 
 // A peer's process can't be told here, so there are no control sockets.
 
-func listenControl(lockName, *hold) (*control, error) { return nil, errors.ErrUnsupported }
+func listenControl(lockName) (*control, error) { return nil, errors.ErrUnsupported }
 
 func peerOf(*net.UnixConn) (peer, error) { return peer{}, errors.ErrUnsupported }
 

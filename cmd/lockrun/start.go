@@ -54,7 +54,7 @@ func start(args []string) int {
 		held.release()
 		os.Exit(exitSystem)
 	}
-	control, err := listenControl(c.lock, held)
+	control, err := listenControl(c.lock)
 	if err != nil {
 		// Only in the log: the command runs without it too.
 		complain("%s: no control socket: %v", c.lock.given, err)
