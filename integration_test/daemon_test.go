@@ -160,7 +160,7 @@ func TestDaemonDetaches(t *testing.T) {
 				if self := filepath.Base(detLink(t, pid, "exe")); p.comm != self[:min(len(self), 15)] {
 					t.Errorf("the process is called %q; want %q", p.comm, self)
 				}
-				detOnly(t, pid, path)
+				detOnly(t, pid, path, 0)
 				environ, err := os.ReadFile(log) // of a child
 				if err != nil || !strings.Contains(string(environ), runVariable+"=") || strings.Contains(string(environ), "LOCKRUN_DETACH") {
 					t.Errorf("environment of a child: %s, %v", environ, err)

@@ -256,7 +256,7 @@ func TestStartDetaches(t *testing.T) {
 			if detLink(t, s.pid, "exe") != lockrun || s.session != s.pid || s.group != s.pid {
 				t.Errorf("the parent is %+v; want a lockrun that leads its session", s)
 			}
-			detOnly(t, s.pid, path)
+			detOnly(t, s.pid, path, 1) // the control socket
 			for file, want := range map[string]fs.FileMode{path: 0o600, dir: 0o700} {
 				if fi, err := os.Stat(file); err != nil || fi.Mode().Perm() != want {
 					t.Errorf("mode of %s: %v, %v; want %v", file, fi.Mode(), err, want)

@@ -81,9 +81,10 @@ func (r *request) gone() bool {
 // Limits that keep garbage, slow and silent peers from harming a supervisor.
 const (
 	maxRequest    = 256 << 10       // bytes of a request, its newline included
-	maxPeers      = 128             // connections at a time; more wait in the kernel's queue
 	peerPatience  = 2 * time.Second // for the whole request, and for the answer to be taken
-	maxReadyPeers = 64              // connections that wait for readiness, which may never come
+	maxAskers     = 64              // peers that have not sent their request; for one more the first is hung up on
+	maxWaiters    = 512             // peers that wait for their answer; one more is refused
+	maxReadyPeers = 64              // those of them that wait for readiness, which may never come
 )
 
 // control is the socket of a supervisor. A nil *control hears nobody.
@@ -93,7 +94,11 @@ type control struct {
 	file     fs.FileInfo // of path
 	inbox    chan *request
 	closed   chan struct{}
-	close1   sync.Once
+	closing  sync.Once
+
+	mu      sync.Mutex
+	askers  []*net.UnixConn // have not sent their request yet
+	waiters int             // wait for their answer
 }
 
 // requests is where requests come from.
@@ -111,7 +116,7 @@ func (c *control) close() {
 	if c == nil {
 		return
 	}
-	c.close1.Do(func() {
+	c.closing.Do(func() {
 		if now, err := os.Lstat(c.path); err == nil && os.SameFile(now, c.file) {
 			os.Remove(c.path)
 		}
@@ -121,24 +126,43 @@ func (c *control) close() {
 }
 
 func (c *control) serve() {
-	peers := make(chan struct{}, maxPeers)
 	for {
-		peers <- struct{}{}
 		conn, err := c.listener.AcceptUnix()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil { // no descriptors are left
-			<-peers
 			time.Sleep(100 * time.Millisecond)
 			continue
 		}
+		c.mu.Lock()
+		c.askers = append(c.askers, conn)
+		if len(c.askers) > maxAskers {
+			c.askers[0].Close()
+			c.askers = c.askers[1:]
+		}
+		c.mu.Unlock()
 		go func() {
-			defer func() { <-peers }()
 			defer conn.Close()
 			c.converse(conn)
 		}()
 	}
+}
+
+// asked takes note that a peer has sent its request, and reports whether there is
+// room for one more that waits.
+func (c *control) asked(conn *net.UnixConn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.askers = slices.DeleteFunc(c.askers, func(a *net.UnixConn) bool { return a == conn })
+	c.waiters++
+	return c.waiters <= maxWaiters
+}
+
+func (c *control) answered() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiters--
 }
 
 // converse reads one request and sends its answer. If the supervisor ends
@@ -147,9 +171,15 @@ func (c *control) converse(conn *net.UnixConn) {
 	conn.SetDeadline(time.Now().Add(peerPatience))
 	r := request{answered: make(chan answer, 1), done: make(chan struct{})}
 	defer close(r.done)
-	if err := r.receive(conn); err != nil {
+	err := r.receive(conn)
+	room := c.asked(conn)
+	defer c.answered()
+	switch {
+	case err != nil:
 		r.refuse(exitUsage, "%v", err)
-	} else {
+	case !room:
+		r.refuse(exitSystem, "%d others wait for an answer already", maxWaiters)
+	default:
 		select {
 		case c.inbox <- &r:
 		case <-c.closed:
@@ -261,9 +291,10 @@ func (e *supervisionRefused) Error() string { return e.text }
 // does who can't be asked, *supervisionRefused, or the context's.
 //
 // A supervisor makes its socket after it has taken the lock, and before it
-// records a PID; and it removes the socket before it lets go. So the lack of a
-// socket means something only if the holder was recorded before we looked for
-// it, and otherwise it is looked for again.
+// records a PID; and it removes the socket after it has reaped the process that
+// is recorded, and before it lets go of the lock. So the lack of a socket means
+// that there is no supervisor if one and the same process was the recorded holder
+// before and after the socket was looked for. Else it is looked for again.
 func askInstance(ctx context.Context, name lockName, r request) (answer, error) {
 	f, err := lock.Open(name.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -273,13 +304,20 @@ func askInstance(ctx context.Context, name lockName, r request) (answer, error) 
 		return answer{}, err
 	}
 	defer f.Close()
-	for try := 0; ; try++ {
+	var holder lock.Holder // who was seen before
+	var since time.Time
+	for {
 		in, err := lock.InspectFile(f)
 		switch {
 		case err != nil:
 			return answer{}, err
 		case in.State == lock.Free:
 			return answer{}, pidfile.ErrNotRunning
+		}
+		if since.IsZero() || in.Holder.PID != holder.PID || in.Holder.Recorded != holder.Recorded {
+			holder, since = in.Holder, time.Now()
+		} else if holder.Recorded || time.Since(since) > transient(holder) {
+			return answer{}, errNoSupervisor
 		}
 		if r.Do != doReady && hangs(ctx, name, f) {
 			return answer{}, errNoSupervisor
@@ -288,16 +326,30 @@ func askInstance(ctx context.Context, name lockName, r request) (answer, error) 
 		var refused *supervisionRefused
 		switch {
 		case errors.Is(err, errNoSupervisor):
-			if in.Holder.Recorded || try == 20 {
-				return answer{}, err
-			}
-			time.Sleep(10 * time.Millisecond)
 		case errors.As(err, &refused) && refused.status == exitStatusNone:
 			// It has ended before it could do it.
+			since = time.Time{}
 		default:
 			return a, err
 		}
+		if !holder.Recorded {
+			if err := pause(ctx, 5*time.Millisecond); err != nil {
+				return answer{}, err
+			}
+		}
 	}
+}
+
+// transient is how long a holder that is not recorded may be a supervisor that
+// has taken the lock just now, or is about to let go of it.
+func transient(h lock.Holder) time.Duration {
+	switch {
+	case h.PID == 0:
+		return time.Second
+	case len(h.Args) > 0 && filepath.Base(h.Args[0]) == filepath.Base(os.Args[0]):
+		return 10 * time.Second
+	}
+	return 20 * time.Millisecond
 }
 
 // hangs reports whether there is a supervisor that does not answer soon. One that

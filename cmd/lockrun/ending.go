@@ -133,16 +133,31 @@ func (s *supervisor) commandEnded(reap func() waitStatus) {
 
 // giveUpEnding comes after the last step.
 func (s *supervisor) giveUpEnding() {
-	reap := s.ending.reap
-	if reap != nil { // what is left of the group resists, but the command has ended
-		s.finish(reap)
-		return
+	if s.ending.reap == nil {
+		text := fmt.Sprintf("process %d still runs after %v", s.command, s.ending.schedule)
+		refuseAll(&s.stops, exitHeld, "%s", text)
+		refuseAll(&s.restarts, exitHeld, "%s", text)
 	}
-	text := fmt.Sprintf("process %d still runs after %v", s.command, s.ending.schedule)
+	s.leaveAlone()
+}
+
+// giveUpRestarts refuses the restarts that are under way.
+func (s *supervisor) giveUpRestarts(why string) {
+	if len(s.restarts) > 0 {
+		refuseAll(&s.restarts, exitHeld, "%s", why)
+		s.leaveAlone()
+	}
+}
+
+// leaveAlone ends the ending: of a command that has ended, nobody cares for the
+// rest of its group any more.
+func (s *supervisor) leaveAlone() {
+	reap := s.ending.reap
 	s.ending.stop()
 	s.ending = nil
-	refuseAll(&s.stops, exitHeld, "%s", text)
-	refuseAll(&s.restarts, exitHeld, "%s", text)
+	if reap != nil {
+		s.finish(reap)
+	}
 	s.tellReady()
 }
 
@@ -197,8 +212,8 @@ func (s *supervisor) takeRestart(r *request, schedule pidfile.Schedule) {
 	}
 	if len(r.Command) > 0 {
 		// While the old one still runs, if it can be known.
-		if _, err := lookPath(r.Command[0]); err != nil {
-			r.refuse(err.(*execError).status, "%v", err)
+		if err := checkCommand(r.Command[0]); err != nil {
+			r.refuse(err.status, "%s", err.text)
 			return
 		}
 	}

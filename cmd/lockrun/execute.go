@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -38,18 +39,39 @@ func startProcess(argv []string, ownGroup bool) (int, error) {
 		// A script without "#!", which execvp(3) gives to the shell too.
 		pid, err = syscall.ForkExec("/bin/sh", append([]string{"/bin/sh", path}, argv[1:]...), attr)
 	}
+	if err != nil {
+		return 0, execFailure(argv[0], path, err)
+	}
+	return pid, nil
+}
+
+// checkCommand returns why a command surely can't be executed.
+func checkCommand(name string) *execError {
+	path, err := lookPath(name)
+	if err == nil {
+		err = unix.Access(path, unix.X_OK)
+	}
+	var e *execError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &e):
+		return e
+	}
+	return execFailure(name, path, err)
+}
+
+func execFailure(name, path string, err error) *execError {
 	switch err {
-	case nil:
-		return pid, nil
 	case unix.ENOENT:
 		if _, e := os.Stat(path); e == nil {
-			return 0, &execError{exitCannotExec, fmt.Sprintf("can't execute %s: its interpreter is missing (first line or dynamic loader)", argv[0])}
+			return &execError{exitCannotExec, fmt.Sprintf("can't execute %s: its interpreter is missing (first line or dynamic loader)", name)}
 		}
-		return 0, &execError{exitNotFound, fmt.Sprintf("can't execute %s: not found", argv[0])}
+		return &execError{exitNotFound, fmt.Sprintf("can't execute %s: not found", name)}
 	case unix.EAGAIN, unix.ENOMEM:
-		return 0, &execError{exitSystem, fmt.Sprintf("can't start %s: %v", argv[0], err)}
+		return &execError{exitSystem, fmt.Sprintf("can't start %s: %v", name, err)}
 	}
-	return 0, &execError{exitCannotExec, fmt.Sprintf("can't execute %s: %v", argv[0], err)}
+	return &execError{exitCannotExec, fmt.Sprintf("can't execute %s: %v", name, err)}
 }
 
 // lookPath finds a command as execvp(3) does: an empty element of PATH is the

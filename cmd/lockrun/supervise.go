@@ -199,7 +199,7 @@ func (s *supervisor) forward(sig syscall.Signal) {
 	}
 	if sig == unix.SIGTERM || sig == unix.SIGINT || sig == unix.SIGQUIT {
 		// Who says so does not mean the command alone.
-		refuseAll(&s.restarts, exitHeld, "the supervisor was told to end by %s", unix.SignalName(sig))
+		s.giveUpRestarts("the supervisor was told to end by " + unix.SignalName(sig))
 	}
 	s.signal(sig)
 }
