@@ -61,6 +61,7 @@ func checkCommand(name string) *execError {
 	return execFailure(name, path, err)
 }
 
+// execFailure says why a command, found at path, can't be executed.
 func execFailure(name, path string, err error) *execError {
 	switch err {
 	case unix.ENOENT:

@@ -24,6 +24,7 @@ const (
 	exitCannotExec  = 126 // the command can't be executed
 	exitNotFound    = 127 // the command was not found
 	exitSignalled   = 128 // plus the signal's number
+	exitNotSingle   = 1   // verify: it does not refuse a second start
 	exitStatusDead  = 1   // status: nothing runs, a PID is left (LSB)
 	exitStatusNone  = 3   // status: nothing runs (LSB); stop --must-run
 	exitStatusOther = 4   // status: unknown (LSB)

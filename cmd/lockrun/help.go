@@ -15,6 +15,7 @@ const helpText = `usage: lockrun [flags] LOCK [--] COMMAND [ARG...]
        lockrun wait [flags] LOCK
        lockrun status [flags] [LOCK...]
        lockrun list [flags]
+       lockrun verify [flags] [--] COMMAND [ARG...]
 
 Run COMMAND while holding LOCK, and refuse when somebody else holds it.
 
@@ -64,6 +65,13 @@ Flags of lockrun status, which without LOCK shows all instances
 Flags of lockrun list, which prints the names of the instances that run
       --all             of all that are known
 
+Flags of lockrun verify, which starts COMMAND, a service that should not run
+twice, many times at once, and after SIGKILL and SIGTERM, and prints what it saw
+      --starts N        how many times at once, 20 by default
+  -t, --timeout D       wait at most D for whatever should happen, 10 s by default
+      --refused N       a start that is refused must exit with N (else not with 0)
+  -q, --quiet           say it by the exit status alone
+
   -h, --help, -V, --version
 
 Exit status: that of COMMAND, 128+n if signal n killed it; 75 LOCK is held;
@@ -71,6 +79,7 @@ Exit status: that of COMMAND, 128+n if signal n killed it; 75 LOCK is held;
 refusals of the system; 124 not ready in time, 126 COMMAND can't be executed,
 127 not found. status: 0 running, 1 dead and a PID left, 3 not running,
 4 unknown. stop, signal, wait: 0 done or nothing to do, 75 still held.
+verify: 0 it refuses a second start, 1 it does not.
 `
 
 func help([]string) int {

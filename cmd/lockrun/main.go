@@ -26,6 +26,8 @@ func subcommandOf(word string) subcommand {
 		return sendSignal
 	case "wait":
 		return wait
+	case "verify":
+		return verify
 	case "help":
 		return help
 	case "version":
@@ -36,7 +38,7 @@ func subcommandOf(word string) subcommand {
 
 // reserved are words that may become subcommands.
 var reserved = []string{
-	"run", "verify", "check", "exec",
+	"run", "check", "exec",
 	"flock", "lockf", "setlock", "run-one", "run-this-one", "install-links",
 }
 
