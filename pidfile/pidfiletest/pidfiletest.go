@@ -68,7 +68,7 @@ func Verify(t testing.TB, cmd *exec.Cmd, opt *Options) bool {
 		t.Fatalf("%d starts: it takes two to refuse one", opt.Starts)
 	}
 	ok := true
-	err := inVerifier(singleton.Config{
+	err := inVerifier(t, singleton.Config{
 		Path:    cmd.Path,
 		Args:    cmd.Args,
 		Env:     cmd.Environ(),
@@ -107,7 +107,8 @@ type message struct {
 }
 
 // inVerifier executes this program as a verifier and passes on what it reports.
-func inVerifier(c singleton.Config, report func(singleton.Step)) error {
+func inVerifier(t testing.TB, c singleton.Config, report func(singleton.Step)) error {
+	t.Helper() // so that the log names the line of the test
 	self, err := os.Executable()
 	if err != nil {
 		return err
