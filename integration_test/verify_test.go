@@ -221,6 +221,11 @@ func TestVerifyFindsFlaws(t *testing.T) {
 			[]string{`FAILED: 3 starts at once: none runs: 3 ended with status 0: "bye"`}},
 		{"fails", `echo out of order >&2; exit 7`,
 			[]string{`FAILED: 3 starts at once: none runs: 3 ended with status 7: "out of order"`}},
+		// Who is slow is not yet one that runs.
+		{"is refused slowly", `
+			mkdir "$1/first" 2>/dev/null && sleep 0.5
+			sleep 2; echo held; exit 1`,
+			[]string{`FAILED: 3 starts at once: none runs: 3 ended with status 1: "held"`}},
 		{"crashes", `exec 9>"$1/lock"; flock -n 9 || kill -SEGV $$; exec sleep 1000`,
 			[]string{`FAILED: 3 starts at once: 1 runs, but 2 killed by SIGSEGV`,
 				`FAILED: another start: killed by SIGSEGV`, `FAILED: and another one: killed by SIGSEGV`,
@@ -267,16 +272,17 @@ func TestVerifyFindsFlaws(t *testing.T) {
 	}
 }
 
-// TestVerifyRefusedStatus: which status a refusal has can be asked for.
+// TestVerifyRefusedStatus: which status a refusal has can be asked for. However
+// much a refused one has to say, it is not held up.
 func TestVerifyRefusedStatus(t *testing.T) {
 	t.Parallel()
 	need(t, "flock")
 	e := verNew(t)
-	service := []string{"--", "sh", "-c", `exec 9>"$1/lock"; flock -n 9 || exit 0; exec sleep 1000`, "sh", e.dir}
+	service := []string{"--", "sh", "-c", `exec 9>"$1/lock"; flock -n 9 || { seq 100000; echo held; exit 0; }; exec sleep 1000`, "sh", e.dir}
 	r := runCmd(t, e.lockrun(append([]string{"verify", "-q", "--refused", "0", "--starts", "3"}, service...)...))
 	r.want(t, 0, "")
 	r = runCmd(t, e.lockrun(append([]string{"verify", "--refused", "75", "--starts", "3"}, service...)...))
-	if r.want(t, 1, ""); !strings.Contains(r.stdout, "1 runs, but 2 ended with status 0, not 75\n") {
+	if r.want(t, 1, ""); !strings.Contains(r.stdout, "1 runs, but 2 ended with status 0, not 75: \"held\"\n") {
 		t.Errorf("stdout:\n%s", r.stdout)
 	}
 }

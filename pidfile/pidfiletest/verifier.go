@@ -29,7 +29,6 @@ func init() {
 // beVerifier reads a config from standard input, and ends what it has started
 // when that is closed: then the test is no more.
 func beVerifier() int {
-	os.Unsetenv(variable) // the service may be this program
 	syscall.CloseOnExec(messagesFD)
 	messages := json.NewEncoder(os.NewFile(messagesFD, "messages"))
 	var c singleton.Config
