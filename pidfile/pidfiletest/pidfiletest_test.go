@@ -11,8 +11,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 	"unsafe"
@@ -224,20 +226,26 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-// gone checks that no process with that word is left.
+// gone checks that no process with that word is left, and leaves none.
 func gone(t *testing.T, word string) {
 	t.Helper()
+	t.Cleanup(func() {
+		for _, pid := range processes(word) {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
 	eventually(t, "no process with "+word, func() bool { return len(processes(word)) == 0 })
 }
 
 // processes returns those that have the word in their command line or
 // environment.
-func processes(word string) (pids []string) {
+func processes(word string) (pids []int) {
 	dirs, _ := fs.Glob(os.DirFS("/proc"), "[0-9]*")
-	for _, pid := range dirs {
-		words, _ := os.ReadFile("/proc/" + pid + "/cmdline")
-		settings, _ := os.ReadFile("/proc/" + pid + "/environ")
-		if bytes.Contains(append(words, settings...), []byte(word)) {
+	for _, dir := range dirs {
+		words, _ := os.ReadFile("/proc/" + dir + "/cmdline")
+		settings, _ := os.ReadFile("/proc/" + dir + "/environ")
+		pid, err := strconv.Atoi(dir)
+		if err == nil && bytes.Contains(append(words, settings...), []byte(word)) {
 			pids = append(pids, pid)
 		}
 	}
