@@ -59,6 +59,7 @@ type File struct {
 	file    *os.File // a second description; the locked one can't be written
 	before  []byte   // what stands in it
 	written bool     // by us
+	removed bool     // or emptied
 }
 
 // Hold takes the lock on the PID file path, or refuses at once, and writes the
@@ -215,7 +216,7 @@ func (f *File) Lock() *lock.Lock { return f.lock }
 func (f *File) Write(pid int) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.file == nil {
+	if f.file == nil || f.removed {
 		return pathError(f.Path(), fs.ErrClosed)
 	}
 	content := pidtext.Format(pid)
@@ -259,6 +260,32 @@ func (f *File) Close() error {
 	if f.file == nil {
 		return pathError(f.Path(), fs.ErrClosed)
 	}
+	err := errors.Join(f.remove(), f.file.Close(), f.lock.Release())
+	f.file = nil
+	return err
+}
+
+// Remove does to the file what Close does, and keeps the lock: until Close, or
+// until the process has ended. It is for a clean-up while other goroutines
+// still work, as on a signal and on a panic: after Close the next instance
+// could start beside them. On Linux that one is refused as long as the process
+// lives; elsewhere only if Options.Keep left the file where it is. The errors
+// are those of Close. After a nil error a second Remove does nothing, and Write
+// is fs.ErrClosed.
+func (f *File) Remove() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file == nil {
+		return pathError(f.Path(), fs.ErrClosed)
+	}
+	return f.remove()
+}
+
+// remove removes or empties the file, once.
+func (f *File) remove() error {
+	if f.removed {
+		return nil
+	}
 	var err error
 	switch {
 	case !f.written && !f.lock.Created():
@@ -273,8 +300,7 @@ func (f *File) Close() error {
 			err = f.file.Truncate(0)
 		}
 	}
-	err = errors.Join(err, f.file.Close(), f.lock.Release())
-	f.file = nil
+	f.removed = err == nil
 	return err
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -120,6 +121,42 @@ func TestCloseMoved(t *testing.T) {
 		if in, err := lock.Inspect(p + ".old"); err != nil || in.State != lock.Free {
 			t.Errorf("Keep %t: Inspect = %+v, %v; want the lock to be free", keep, in, err)
 		}
+	}
+}
+
+// TestRemove: the file goes and the lock stays, so that no other instance can
+// start yet; Close gives it up.
+func TestRemove(t *testing.T) {
+	t.Parallel()
+	for _, keep := range []bool{false, true} {
+		p, left := path(t), "absent"
+		if keep {
+			left = ""
+		}
+		f := mustHold(t, p, &pidfile.Options{Keep: keep})
+		for range 2 {
+			if err := f.Remove(); err != nil {
+				t.Errorf("Keep %t: Remove = %v", keep, err)
+			}
+			wantContent(t, p, left)
+		}
+		if err := f.Write(1); !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("Keep %t: Write = %v; want ErrClosed", keep, err)
+		}
+		if keep || runtime.GOOS == "linux" {
+			if f, err := pidfile.TryOpen(p, nil); !errors.Is(err, lock.ErrHeld) {
+				t.Errorf("Keep %t: TryOpen = %v, %v; want ErrHeld", keep, f, err)
+			}
+			wantContent(t, p, left)
+		}
+		if err := f.Close(); err != nil {
+			t.Errorf("Keep %t: Close = %v", keep, err)
+		}
+		if err := f.Remove(); !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("Keep %t: Remove after Close = %v; want ErrClosed", keep, err)
+		}
+		wantContent(t, p, left)
+		mustHold(t, p, nil)
 	}
 }
 
