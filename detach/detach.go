@@ -53,6 +53,13 @@ type Config struct {
 	// SessionLeader leaves one restart out: the daemon stays the leader of its
 	// session. For a program that never opens a terminal.
 	SessionLeader bool
+
+	// AfterWait is called in the launcher, once, when it has done with waiting:
+	// before it ends the process, be it with status 0 or by a signal, and
+	// before Detach returns an error. Deferred functions do not run when the
+	// process is ended; this is the place to erase a line of progress from the
+	// terminal. It may run in another goroutine than Detach. nil means nothing.
+	AfterWait func()
 }
 
 func (c *Config) readyTimeout() time.Duration {

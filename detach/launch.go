@@ -21,7 +21,24 @@ import (
 const killAfter = 5 * time.Second
 
 // launch starts the daemon and waits for its word. It returns only without one.
+//
+// A signal can come at any moment:
+//
+//  1. the daemon is ready, and says so
+//  2. a signal comes: the daemon gets SIGTERM
+//  3. the launcher reads that the daemon is ready
+//
+// To exit with status 0 then would be a lie. So Run stands before the exit too:
+// it does not return once a signal was caught.
 func (c *Config) launch() error {
+	var atExit pidfile.AtExit
+	if c.AfterWait != nil {
+		atExit.Push(c.AfterWait)
+	}
+	stopCatching := func() {}
+	defer func() { stopCatching() }()
+	// Who was told by a signal to die dies of it, whatever the daemon says.
+	defer atExit.Run()
 	stdin, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
 	if err != nil {
 		return err
@@ -49,13 +66,9 @@ func (c *Config) launch() error {
 		first = daemon
 	}
 	var g group
-	var atExit pidfile.AtExit
 	atExit.Push(func() { g.signal(syscall.SIGTERM) })
-	stopCatching := atExit.Catch()
-	defer stopCatching()
-	// Who was told by a signal to die dies of it, whatever the daemon says.
-	defer atExit.Run()
 	g.mu.Lock() // a signal that comes meanwhile waits for the PID
+	stopCatching = atExit.Catch()
 	pid, err := c.startSelf(first, w, []uintptr{stdin.Fd(), output.Fd(), output.Fd()}, true)
 	g.pid = pid
 	g.mu.Unlock()
@@ -71,12 +84,12 @@ func (c *Config) launch() error {
 	line, err := readLine(r)
 	if m, ok := decodeMessage(line); ok {
 		if m.ready {
+			g.forget() // from here on a signal does not end the daemon
 			if !c.SessionLeader {
 				// The daemon is an orphan only when the leader has ended.
-				g.forget()
 				syscall.Wait4(pid, nil, 0, nil)
 			}
-			os.Exit(0)
+			atExit.Exit(0)
 		}
 		return &StartError{Status: m.status, Text: m.text, held: m.held}
 	}

@@ -37,7 +37,17 @@ func detDaemon(args []string) int {
 	pid := flags.String("pid", "", "write the daemon's PID into this file")
 	touch := flags.String("touch", "", "create this file when Ready, or LauncherGone, was called")
 	do := flags.String("do", "ready", "")
+	linger := flags.Bool("linger", false, "end the wait only when the -touch file has been there for a moment")
 	flags.Parse(args)
+	c.AfterWait = func() {
+		for *linger && !exists(*touch) {
+			time.Sleep(time.Millisecond)
+		}
+		if *linger {
+			time.Sleep(100 * time.Millisecond)
+		}
+		fmt.Println("waited")
+	}
 	c.Umask = fs.FileMode(*umask)
 	if *keep != 0 {
 		c.Keep = []int{*keep}
@@ -82,6 +92,12 @@ func detDaemon(args []string) int {
 	case "hang":
 		<-terminate
 		d.Close()
+		os.Exit(0)
+	case "late":
+		<-terminate
+		d.Ready()
+		d.Close()
+		os.WriteFile(*touch, nil, 0o600)
 		os.Exit(0)
 	case "gone":
 		for !d.LauncherGone() {
@@ -214,6 +230,9 @@ func TestDaemonStart(t *testing.T) {
 					t.Error("the launcher did not wait for Ready")
 				}
 				r.want(t, tt.status, strings.ReplaceAll(tt.stderr, "DIR", dir))
+				if r.stdout != "waited\n" {
+					t.Errorf("stdout %q; want AfterWait to be called once", r.stdout)
+				}
 				if tt.up {
 					detHeld(t, dir+"/pid", detRead(t, dir+"/pid"))
 					return
@@ -228,6 +247,9 @@ func TestDaemonStart(t *testing.T) {
 					t.Error("the PID file is still there")
 				}
 				log, _ := os.ReadFile(dir + "/log")
+				if bytes.Contains(log, []byte("waited")) {
+					t.Error("AfterWait was called in the daemon")
+				}
 				if trace := strings.Contains(string(log), "panic: this is a test\n") && strings.Contains(string(log), "daemon_test.go:"); trace != (tt.do == "panic") {
 					t.Errorf("log: %s", log)
 				}
@@ -315,7 +337,10 @@ func TestDaemonLauncherDies(t *testing.T) {
 			t.Run(fmt.Sprintf("%s leader %t", unix.SignalName(tt.sig), leads), func(t *testing.T) {
 				t.Parallel()
 				dir := detDaemonDir(t)
-				cmd := background(t, helper(t, "det-daemon", "-pidfile", dir+"/pid", "-pid", dir+"/up", "-touch", dir+"/gone", "-do", tt.do, fmt.Sprintf("-leader=%t", leads)))
+				cmd := helper(t, "det-daemon", "-pidfile", dir+"/pid", "-pid", dir+"/up", "-touch", dir+"/gone", "-do", tt.do, fmt.Sprintf("-leader=%t", leads))
+				var stdout bytes.Buffer
+				cmd.Stdout = &stdout
+				background(t, cmd)
 				pid := pidIn(t, dir+"/up")
 				if !alive(cmd.Process.Pid) {
 					t.Fatal("the launcher did not wait")
@@ -325,6 +350,9 @@ func TestDaemonLauncherDies(t *testing.T) {
 				if got := statusOf(cmd.ProcessState); got != 128+int(tt.sig) {
 					t.Errorf("launcher ended with %d; want %d", got, 128+int(tt.sig))
 				}
+				if want := map[bool]string{true: "waited\n"}[tt.sig != syscall.SIGKILL]; stdout.String() != want {
+					t.Errorf("stdout %q; want %q", &stdout, want)
+				}
 				eventually(t, "daemon gone", func() bool { return !alive(pid) })
 				if tt.do != "gone" {
 					return
@@ -333,6 +361,22 @@ func TestDaemonLauncherDies(t *testing.T) {
 					t.Errorf("Ready = %q; want an error", said)
 				}
 			})
+		}
+	}
+}
+
+// TestDaemonLauncherToldToDie: a daemon that is ready only after a signal has
+// ended the wait gets SIGTERM, so status 0 would be a lie.
+func TestDaemonLauncherToldToDie(t *testing.T) {
+	t.Parallel()
+	for _, leads := range []bool{false, true} {
+		dir := detDaemonDir(t)
+		cmd := background(t, helper(t, "det-daemon", "-pidfile", dir+"/pid", "-pid", dir+"/up", "-touch", dir+"/ready", "-do", "late", "-linger", fmt.Sprintf("-leader=%t", leads)))
+		pidIn(t, dir+"/up")
+		cmd.Process.Signal(syscall.SIGTERM)
+		cmd.Wait()
+		if got := statusOf(cmd.ProcessState); got != 128+int(syscall.SIGTERM) {
+			t.Errorf("leader %t: launcher ended with %d; want death by SIGTERM", leads, got)
 		}
 	}
 }
