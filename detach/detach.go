@@ -91,14 +91,15 @@ type StartError struct {
 	// Text is the reason, in one line.
 	Text string
 
-	held bool
+	kind error // one of kinds
 }
 
 func (e *StartError) Error() string { return e.Text }
 
 // Is makes errors.Is find lock.ErrHeld if the daemon was refused because its
-// PID file is held.
-func (e *StartError) Is(target error) bool { return e.held && target == lock.ErrHeld }
+// PID file is held, and fs.ErrPermission if it was not permitted to do
+// something: if that is found in the error that the daemon met.
+func (e *StartError) Is(target error) bool { return e.kind != nil && target == e.kind }
 
 // Daemon is the running program, detached.
 type Daemon struct {
@@ -127,14 +128,18 @@ func Detach(c *Config) (*Daemon, error) {
 	if c == nil {
 		c = &Config{}
 	}
-	role, pipe := readMarker()
-	switch role {
-	case leader:
-		c.lead(pipe) // does not return
-	case daemon:
-		return c.become(pipe), nil
+	if role, pipe := readMarker(); role != launcher {
+		return c.play(role, pipe), nil
 	}
 	return nil, c.launch()
+}
+
+// play makes this process what it was started as.
+func (c *Config) play(r role, pipe *os.File) *Daemon {
+	if r == leader {
+		c.lead(pipe) // does not return
+	}
+	return c.become(pipe)
 }
 
 // become makes this process, which was started as one, the daemon of c.
@@ -181,7 +186,7 @@ func (d *Daemon) Fail(status int, reason error) {
 		status = statusUnclear
 	}
 	d.Close()
-	d.tell(message{status: status, held: errors.Is(reason, lock.ErrHeld), text: reason.Error()})
+	d.tell(message{status: status, kind: kindOf(reason), text: reason.Error()})
 	os.Exit(status)
 }
 

@@ -91,7 +91,7 @@ func (c *Config) launch() error {
 			}
 			atExit.Exit(0)
 		}
-		return &StartError{Status: m.status, Text: m.text, held: m.held}
+		return &StartError{Status: m.status, Text: m.text, kind: m.kind}
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		g.signal(syscall.SIGTERM)

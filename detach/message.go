@@ -2,14 +2,18 @@ package detach
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"strconv"
+
+	"github.com/lockrun/lockrun/lock"
 )
 
 // message is what the daemon tells the launcher, once, in one line:
 //
 //	ready
-//	failed STATUS held|other "reason"
+//	failed STATUS held|denied|other "reason"
 //
 // The reason is quoted as a Go string. Launcher and daemon are the same
 // program, so the protocol has no version; a program that was replaced between
@@ -17,8 +21,28 @@ import (
 type message struct {
 	ready  bool
 	status int
-	held   bool
+	kind   error // one of kinds
 	text   string
+}
+
+// kinds are the errors that errors.Is is to find in the launcher too.
+var kinds = []struct {
+	word string
+	err  error
+}{
+	{"held", lock.ErrHeld},
+	{"denied", fs.ErrPermission},
+	{"other", nil},
+}
+
+// kindOf returns the error of kinds that reason is.
+func kindOf(reason error) error {
+	for _, k := range kinds {
+		if k.err != nil && errors.Is(reason, k.err) {
+			return k.err
+		}
+	}
+	return nil
 }
 
 // maxMessage is more than a reason needs; a pipe takes that much in one write.
@@ -28,13 +52,15 @@ func (m message) encode() []byte {
 	if m.ready {
 		return []byte("ready\n")
 	}
-	kind := "other"
-	if m.held {
-		kind = "held"
+	var word string
+	for _, k := range kinds {
+		if m.kind == k.err {
+			word = k.word
+		}
 	}
 	text := m.text
 	for end := len(text) / 2; ; end = end * 3 / 4 {
-		if line := fmt.Appendf(nil, "failed %d %s %q\n", m.status, kind, text); len(line) <= maxMessage {
+		if line := fmt.Appendf(nil, "failed %d %s %q\n", m.status, word, text); len(line) <= maxMessage {
 			return line
 		}
 		// What is long is a path in the middle.
@@ -55,12 +81,17 @@ func decodeMessage(line []byte) (message, bool) {
 		return message{}, false
 	}
 	status, err := strconv.Atoi(string(f[1]))
-	if err != nil || status < 1 || status > 255 || string(f[2]) != "held" && string(f[2]) != "other" {
+	if err != nil || status < 1 || status > 255 {
 		return message{}, false
 	}
 	text, err := strconv.Unquote(string(f[3]))
 	if err != nil {
 		return message{}, false
 	}
-	return message{status: status, held: string(f[2]) == "held", text: text}, true
+	for _, k := range kinds {
+		if string(f[2]) == k.word {
+			return message{status: status, kind: k.err, text: text}, true
+		}
+	}
+	return message{}, false
 }

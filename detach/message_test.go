@@ -2,8 +2,11 @@ package detach
 
 import (
 	"bytes"
+	"io/fs"
 	"strings"
 	"testing"
+
+	"github.com/lockrun/lockrun/lock"
 )
 
 func TestMessage(t *testing.T) {
@@ -11,9 +14,10 @@ func TestMessage(t *testing.T) {
 	for _, m := range []message{
 		{ready: true},
 		{status: 1},
-		{status: 75, held: true, text: "lock /run/x.pid: held by process 812 (x)"},
+		{status: 75, kind: lock.ErrHeld, text: "lock /run/x.pid: held by process 812 (x)"},
 		{status: 255, text: "two\nlines, \"quotes\", a \\, a \t and \x00\xff"},
 		{status: 73, text: "grüße 🙂"},
+		{status: 1, kind: fs.ErrPermission, text: "listen: permission denied"},
 		{status: 42, text: "failed 1 other \"x\"\n"},
 	} {
 		line := m.encode()
@@ -39,13 +43,13 @@ func TestLongMessage(t *testing.T) {
 	for _, text := range []string{
 		strings.Repeat("x", maxMessage), strings.Repeat("\x00", maxMessage), strings.Repeat("🙂", 1<<18),
 	} {
-		line := message{status: 9, held: true, text: text}.encode()
+		line := message{status: 9, kind: lock.ErrHeld, text: text}.encode()
 		if len(line) > maxMessage {
 			t.Errorf("%d bytes; want at most %d", len(line), maxMessage)
 		}
 		m, ok := decodeMessage(line)
-		if !ok || m.status != 9 || !m.held || len(m.text) < 500 {
-			t.Errorf("decode = %t, %d, %t, %d bytes", ok, m.status, m.held, len(m.text))
+		if !ok || m.status != 9 || m.kind != lock.ErrHeld || len(m.text) < 500 {
+			t.Errorf("decode = %t, %d, %v, %d bytes", ok, m.status, m.kind, len(m.text))
 		}
 		begin, end, cut := strings.Cut(m.text, "...")
 		if !cut || begin == "" || !strings.HasPrefix(text, begin) || end == "" || !strings.HasSuffix(text, end) {
@@ -103,7 +107,10 @@ func FuzzMessage(f *testing.F) {
 	f.Add(1, true, "reason")
 	f.Add(255, false, "\x00\n\xff")
 	f.Fuzz(func(t *testing.T, status int, held bool, text string) {
-		m := message{status: status, held: held, text: text}
+		m := message{status: status, text: text}
+		if held {
+			m.kind = lock.ErrHeld
+		}
 		line := m.encode()
 		if len(line) > maxMessage || bytes.IndexByte(line, '\n') != len(line)-1 {
 			t.Fatalf("encode(%+v) = %q; want one line of at most %d bytes", m, line, maxMessage)
@@ -115,7 +122,7 @@ func FuzzMessage(f *testing.F) {
 		if !ok {
 			return
 		}
-		if got.ready || got.status != status || got.held != held || !strings.HasPrefix(text, got.text) {
+		if got.ready || got.status != status || got.kind != m.kind || !strings.HasPrefix(text, got.text) {
 			t.Fatalf("decode(%q) = %+v; want %+v", line, got, m)
 		}
 		if got.text != text && len(line) < maxMessage/2 {
