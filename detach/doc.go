@@ -10,6 +10,9 @@
 //	// ... listen, open files ...
 //	d.Ready() // the terminal gets its prompt back only now
 //
+// A [Service] gives the program the words start, stop, restart, status and run
+// in one call.
+//
 // # Why the program runs itself again
 //
 // A Go program can't fork without exec: the runtime's threads do not survive it
