@@ -211,9 +211,19 @@ func stillHeld(ctx context.Context, path string, f *os.File) error {
 // free (status, flock -n) holds it for some microseconds.
 const settle = 50 * time.Millisecond
 
+// unseen is how long a lock must be held by nobody who can be seen before that
+// is believed. Of a process that ends this is so for a moment:
+//
+//  1. the kernel takes its descriptors from it, /proc shows none
+//  2. it is asked who holds the lock: somebody, but nobody is seen
+//  3. the kernel closes the descriptors, and the lock is free
+const unseen = 250 * time.Millisecond
+
 // holdersToSignal returns the processes that are to be ended, held on to and
 // then proven. When the holders change between two looks it looks again.
 func holdersToSignal(path string, f *os.File) ([]*process, error) {
+	wait, cancel := context.WithTimeout(context.Background(), unseen)
+	defer cancel()
 	for range 100 {
 		in, err := lock.InspectFile(f)
 		switch {
@@ -221,8 +231,11 @@ func holdersToSignal(path string, f *os.File) ([]*process, error) {
 			return nil, err
 		case in.State == lock.Free:
 			return nil, stopError(path, ErrNotRunning)
-		case in.Holder.PID == 0:
+		case in.Holder.PID == 0 && wait.Err() != nil:
 			return nil, stopError(path, ErrUnverified)
+		case in.Holder.PID == 0:
+			lock.AwaitFree(wait, f)
+			continue
 		}
 		candidates := []lock.Holder{in.Holder}
 		if !in.Holder.Recorded {
