@@ -29,6 +29,7 @@ Flags of lockrun and lockrun start
       --if-held WORD    fail: say who holds it, exit with 75; skip: exit with 0
   -E, --exit-code N     exit with N instead of 75 when the lock is held
   -q, --quiet           do not say who holds the lock
+  -v, --verbose         say whom it waits for (on a terminal it is shown anyway)
   -c, --command STRING  run /bin/sh -c STRING
       --no-pid          lock LOCK, whatever it holds, and do not write into it
       --keep            empty LOCK at the end (start PATH removes it)
@@ -42,6 +43,7 @@ Flags of lockrun stop, which returns when the lock is free, and of lockrun resta
       --schedule S      signals and seconds in turn, TERM/10/KILL/5 by default;
                         "forever" is a time too; T alone is TERM/T/KILL/T
       --signal SIG      begin with SIG instead of TERM
+  -v, --verbose         say whom it waits for
   -t, --timeout D       do not wait for its end for longer than D
 Flags of lockrun restart
   -c, --command STRING  run /bin/sh -c STRING
@@ -57,6 +59,7 @@ Flags of lockrun wait, which returns when the lock is free, and does not take it
       --ready           wait until LOCK is held and its command runs, instead
   -t, --timeout D       give up after D
   -q, --quiet           do not say why then
+  -v, --verbose         say whom it waits for
 
 Flags of lockrun status, which without LOCK shows all instances
   -q, --quiet           say it by the exit status alone

@@ -14,7 +14,7 @@ type holdFlags struct {
 	timeout duration
 	ifHeld  ifHeldValue
 	status  statusValue
-	quiet   bool
+	waitFlags
 	changed func(name string) bool
 	noPID   bool
 	keep    bool
@@ -28,10 +28,26 @@ func (h *holdFlags) register(fs *pflag.FlagSet) {
 	fs.BoolVarP(&h.wait, "wait", "w", false, "")
 	fs.VarP(&h.timeout, "timeout", "t", "")
 	fs.VarP(&h.status, "exit-code", "E", "")
-	fs.BoolVarP(&h.quiet, "quiet", "q", false, "")
+	h.waitFlags.register(fs)
 	fs.BoolVar(&h.noPID, "no-pid", false, "")
 	fs.BoolVar(&h.keep, "keep", false, "")
 	fs.BoolVar(&h.remove, "remove", false, "")
+}
+
+// waits reports whether a held lock is waited for.
+func (h *holdFlags) waits() bool {
+	if h.timeout.set {
+		return h.timeout.d > 0
+	}
+	return h.wait
+}
+
+// showWait shows that wait, if there is to be one.
+func (h *holdFlags) showWait(name lockName, catches bool) (end func()) {
+	if !h.waits() {
+		return func() {}
+	}
+	return h.show(name, "waiting for", catches)
 }
 
 // check returns what is wrong with the flags taken together.
@@ -94,10 +110,7 @@ func (h *holdFlags) acquire(name lockName, keep bool) (*hold, error) {
 	}
 	ctx, cancel := h.timeout.context()
 	defer cancel()
-	wait := h.wait
-	if h.timeout.set {
-		wait = h.timeout.d > 0
-	}
+	wait := h.waits()
 	if !h.noPID {
 		opt := &pidfile.Options{Keep: h.keep || keep && !h.remove}
 		var f *pidfile.File

@@ -17,6 +17,8 @@ func restart(args []string) int {
 	flags := newFlags()
 	var end endFlags
 	end.register(flags)
+	var show waitFlags
+	show.register(flags)
 	shell := flags.StringP("command", "c", "", "")
 	log := flags.String("log", "", "")
 	if status, done := parse(flags, args); done {
@@ -50,35 +52,39 @@ func restart(args []string) int {
 
 	ctx, cancel := end.timeout.context()
 	defer cancel()
+	endWait := show.show(c.lock, "waiting for the end of", true)
 	_, err = askInstance(ctx, c.lock, request{Do: doRestart, Schedule: schedule.String(), Command: c.argv})
+	if errors.Is(err, errNoSupervisor) && c.argv != nil {
+		if err = pidfile.Stop(ctx, c.lock.path, schedule); err == nil {
+			err = pidfile.ErrNotRunning
+		}
+	}
+	endWait()
 	var refused *supervisionRefused
 	switch {
 	case err == nil:
 		return exitOK
+	case errors.Is(err, pidfile.ErrNotRunning) && c.argv != nil:
+		var words []string
+		if *log != "" {
+			words = append(words, "--log", *log)
+		}
+		return start(append(append(words, c.lock.given, "--"), c.argv...))
+	case errors.Is(err, pidfile.ErrNotRunning):
+		complain("%s: not running; to start it give the command", c.lock.given)
+		return exitStatusNone
 	case errors.As(err, &refused):
 		complain("%s: %s", c.lock.given, refused.text)
 		return refused.status
-	case ctx.Err() != nil:
-		complain("%s: not restarted within %v", c.lock.given, end.timeout.d)
-		return exitHeld
-	case errors.Is(err, errNoSupervisor) && c.argv == nil:
+	case errors.Is(err, errNoSupervisor):
 		in, _ := lock.Inspect(c.lock.path)
 		return usage("%s: held by %s, and no supervisor could start its command again; to replace it give the command",
 			c.lock.given, who(in.Holder))
-	case errors.Is(err, errNoSupervisor):
-		err = pidfile.Stop(ctx, c.lock.path, schedule)
-	case errors.Is(err, pidfile.ErrNotRunning) && c.argv == nil:
-		complain("%s: not running; to start it give the command", c.lock.given)
-		return exitStatusNone
+	case ctx.Err() != nil:
+		complain("%s: not restarted within %v", c.lock.given, end.timeout.d)
+		return exitHeld
 	}
-	if err != nil && !errors.Is(err, pidfile.ErrNotRunning) {
-		return (&presentFlags{}).outcome(c.lock, err)
-	}
-	var words []string
-	if *log != "" {
-		words = append(words, "--log", *log)
-	}
-	return start(append(append(words, c.lock.given, "--"), c.argv...))
+	return (&presentFlags{}).outcome(c.lock, err)
 }
 
 // fixPath makes the path of a command absolute: who executes it has another

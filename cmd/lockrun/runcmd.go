@@ -74,7 +74,9 @@ func runCommand(args []string) int {
 	if err != nil {
 		return usage("%v", err)
 	}
+	endWait := h.showWait(c.lock, true)
 	held, err := h.acquire(c.lock, true)
+	endWait()
 	if err != nil {
 		return h.refused(c.lock, err)
 	}

@@ -36,12 +36,15 @@ func start(args []string) int {
 		complain("%v", err)
 		return exitSystem
 	}
+	endWait := h.showWait(c.lock, false) // in the launcher, which is on the terminal
 	d, err := detach.Detach(&detach.Config{
 		Args:          append([]string{"start"}, args...),
 		Log:           *log,
 		SessionLeader: true,
 		ReadyTimeout:  -1, // the command was executed or was not; -t bounds the wait for the lock
+		AfterWait:     endWait,
 	})
+	endWait()
 	if err != nil {
 		return h.notStarted(c.lock, err)
 	}

@@ -17,7 +17,6 @@ import (
 
 	"github.com/lockrun/lockrun/lock"
 	"github.com/lockrun/lockrun/pidfile"
-	"golang.org/x/sys/unix"
 )
 
 // instance is a lock and what is known of it.
@@ -287,15 +286,12 @@ func status(args []string) int {
 // printTable prints a row for each instance: for people with a head, in columns
 // and cut to the width of the terminal, else separated by tabs.
 func printTable(w *os.File, all []instance) {
-	if _, err := unix.IoctlGetTermios(int(w.Fd()), ioctlGetTermios); err != nil {
+	width, isTerminal := terminalWidth(w)
+	if !isTerminal {
 		for _, i := range all {
 			fmt.Fprintln(w, oneLine(i.name.given)+"\t"+strings.Join(i.columns(), "\t"))
 		}
 		return
-	}
-	width := 80
-	if size, err := unix.IoctlGetWinsize(int(w.Fd()), unix.TIOCGWINSZ); err == nil && size.Col > 0 {
-		width = int(size.Col)
 	}
 	var text strings.Builder
 	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)

@@ -18,12 +18,12 @@ import (
 // presentFlags say what is to be done when nothing runs; the subcommands that
 // need something that runs share them.
 type presentFlags struct {
-	quiet   bool
+	waitFlags
 	mustRun bool
 }
 
 func (p *presentFlags) register(fs *pflag.FlagSet) {
-	fs.BoolVarP(&p.quiet, "quiet", "q", false, "")
+	p.waitFlags.register(fs)
 	fs.BoolVar(&p.mustRun, "must-run", false, "")
 }
 
@@ -123,13 +123,16 @@ func stop(args []string) int {
 	}
 	ctx, cancel := end.timeout.context()
 	defer cancel()
+	endWait := present.show(name, "waiting for the end of", true)
 	err = endInstance(ctx, name, schedule)
 	if *force && errors.Is(err, pidfile.ErrNotRunning) {
 		if pid, e := pidfile.Read(name.path); e == nil && pid != 0 {
+			endWait()
 			complain("%s: warning: not locked; --force believes that process %d is meant", name.given, pid)
 			err = pidfile.StopUnlocked(ctx, name.path, schedule)
 		}
 	}
+	endWait()
 	return present.outcome(name, err)
 }
 

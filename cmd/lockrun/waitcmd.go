@@ -15,7 +15,8 @@ func wait(args []string) int {
 	flags := newFlags()
 	var timeout duration
 	flags.VarP(&timeout, "timeout", "t", "")
-	quiet := flags.BoolP("quiet", "q", false, "")
+	var show waitFlags
+	show.register(flags)
 	ready := flags.Bool("ready", false, "")
 	if status, done := parse(flags, args); done {
 		return status
@@ -30,21 +31,23 @@ func wait(args []string) int {
 	}
 	ctx, cancel := timeout.context()
 	defer cancel()
+	endWait := show.show(name, "waiting for", true)
 	if *ready {
 		err = waitReady(ctx, name)
 	} else {
 		err = pidfile.Wait(ctx, name.path)
 	}
+	endWait()
 	status := exitStatus(err)
 	switch {
 	case err == nil:
 		return exitOK
 	case *ready && ctx.Err() != nil:
 		status = exitTimeout
-		if !*quiet {
+		if !show.quiet {
 			complain("%s: not ready within %v", name.given, timeout.d)
 		}
-	case !*quiet || status != exitHeld:
+	case !show.quiet || status != exitHeld:
 		complain("%s", refusal(name.given, err))
 	}
 	return status
