@@ -229,9 +229,8 @@ func (s *supervisor) takeRestart(r *request, schedule pidfile.Schedule) {
 // the first one who wants another command.
 func (s *supervisor) launchAgain() {
 	asked := s.restarts
-	argv := s.argv
 	if len(asked[0].Command) > 0 {
-		argv = asked[0].Command
+		s.cmd.argv = asked[0].Command
 	}
 	n := 1
 	for n < len(asked) && len(asked[n].Command) == 0 {
@@ -239,13 +238,12 @@ func (s *supervisor) launchAgain() {
 	}
 	asked, s.restarts = asked[:n], asked[n:]
 
-	s.launch(argv)
+	s.launch()
 	if s.err != nil {
 		refuseAll(&asked, s.status, "%v", s.err)
 		refuseAll(&s.restarts, s.status, "%v", s.err)
 		return
 	}
-	s.argv = argv
 	for _, r := range asked {
 		r.answer(s.describe())
 	}
@@ -282,7 +280,7 @@ func (s *supervisor) state() string {
 }
 
 func (s *supervisor) describe() answer {
-	return answer{State: s.state(), Supervisor: os.Getpid(), PID: s.command, Command: s.argv}
+	return answer{State: s.state(), Supervisor: os.Getpid(), PID: s.command, Command: s.cmd.argv}
 }
 
 // lastAnswers are given when the lock is free.

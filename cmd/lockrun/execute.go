@@ -18,13 +18,19 @@ type execError struct {
 
 func (e *execError) Error() string { return e.text }
 
-// startProcess executes argv as a child with our standard descriptors, and
-// those that are not close-on-exec. It returns when the command was really
-// executed.
+// command is what is run under the lock.
+type command struct {
+	argv []string
+}
+
+// start executes the command as a child with our standard descriptors, and those
+// that are not close-on-exec. It returns when it was really executed. The error is
+// an *execError.
 //
 // Not os.StartProcess: its first call forks a child to see whether pidfds
 // work, which costs a short run several per cent.
-func startProcess(argv []string, ownGroup bool) (int, error) {
+func (c *command) start(ownGroup bool) (pid int, err error) {
+	argv := c.argv
 	path, err := lookPath(argv[0])
 	if err != nil {
 		return 0, err
@@ -34,7 +40,7 @@ func startProcess(argv []string, ownGroup bool) (int, error) {
 		Files: []uintptr{0, 1, 2},
 		Sys:   &syscall.SysProcAttr{Setpgid: ownGroup},
 	}
-	pid, err := syscall.ForkExec(path, argv, attr)
+	pid, err = syscall.ForkExec(path, argv, attr)
 	if err == unix.ENOEXEC {
 		// A script without "#!", which execvp(3) gives to the shell too.
 		pid, err = syscall.ForkExec("/bin/sh", append([]string{"/bin/sh", path}, argv[1:]...), attr)

@@ -2,8 +2,6 @@ package main
 
 import (
 	"errors"
-	"path/filepath"
-	"strings"
 
 	"github.com/lockrun/lockrun/lock"
 	"github.com/lockrun/lockrun/pidfile"
@@ -85,17 +83,4 @@ func restart(args []string) int {
 		return exitHeld
 	}
 	return (&presentFlags{}).outcome(c.lock, err)
-}
-
-// fixPath makes the path of a command absolute: who executes it has another
-// working directory.
-func (c *commandLine) fixPath() error {
-	if len(c.argv) == 0 || !strings.Contains(c.argv[0], "/") {
-		return nil
-	}
-	abs, err := filepath.Abs(c.argv[0])
-	if err == nil {
-		c.argv[0] = abs
-	}
-	return err
 }

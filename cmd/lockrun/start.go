@@ -15,17 +15,13 @@ import (
 // It leads its session but never opens a terminal; the command does not lead.
 func start(args []string) int {
 	flags := newFlags()
-	var h holdFlags
-	h.register(flags)
-	shell := flags.StringP("command", "c", "", "")
+	var o options
+	o.register(flags)
 	log := flags.String("log", "", "")
 	if status, done := parse(flags, args); done {
 		return status
 	}
-	c, err := parseOperands(flags.Args(), *shell, flags.Changed("command"))
-	if err == nil {
-		err = h.check()
-	}
+	c, err := o.read(flags.Args())
 	if err == nil && flags.Changed("log") && *log == "" {
 		err = usageError("--log needs the name of a file")
 	}
@@ -36,7 +32,7 @@ func start(args []string) int {
 		complain("%v", err)
 		return exitSystem
 	}
-	endWait := h.showWait(c.lock, false) // in the launcher, which is on the terminal
+	endWait := o.showWait(c.lock, false) // in the launcher, which is on the terminal
 	d, err := detach.Detach(&detach.Config{
 		Args:          append([]string{"start"}, args...),
 		Log:           *log,
@@ -46,9 +42,9 @@ func start(args []string) int {
 	})
 	endWait()
 	if err != nil {
-		return h.notStarted(c.lock, err)
+		return o.notStarted(c.lock, err)
 	}
-	held, err := h.acquire(c.lock, c.lock.named)
+	held, err := o.acquire(c.lock, c.lock.named)
 	if err != nil {
 		status := exitStatus(err)
 		d.Fail(status, reason{refusal(c.lock.given, err), err})
@@ -62,7 +58,7 @@ func start(args []string) int {
 		// Only in the log: the command runs without it too.
 		complain("%s: no control socket: %v", c.lock.given, err)
 	}
-	status, err := supervise(held, c.argv, control, d.Ready)
+	status, err := supervise(held, o.command(c.argv), control, d.Ready)
 	if err != nil {
 		d.Fail(status, reason{supervisionError(c.lock, err), err})
 	}

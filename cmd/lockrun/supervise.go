@@ -22,7 +22,7 @@ import (
 // and given to somebody else.
 type supervisor struct {
 	hold    *hold
-	argv    []string
+	cmd     command
 	tty     *terminal // nil without a controlling terminal
 	control *control  // nil in the foreground
 	signals chan os.Signal
@@ -45,10 +45,10 @@ type waitStatus = syscall.WaitStatus
 // supervise runs the command and returns its exit status. It hears requests by
 // control, which may be nil and is closed. started is called when the command
 // was really executed. The lock is free afterwards, on every path.
-func supervise(h *hold, argv []string, control *control, started func() error) (status int, err error) {
+func supervise(h *hold, cmd command, control *control, started func() error) (status int, err error) {
 	s := &supervisor{
 		hold:    h,
-		argv:    argv,
+		cmd:     cmd,
 		tty:     controllingTerminal(),
 		control: control,
 		signals: make(chan os.Signal, 64),
@@ -69,7 +69,7 @@ func supervise(h *hold, argv []string, control *control, started func() error) (
 		return exitSystem, os.NewSyscallError("fcntl", err)
 	}
 	catch(s.signals, endingSignals)
-	if s.launch(argv); s.err != nil {
+	if s.launch(); s.err != nil {
 		return s.status, s.err
 	}
 	// What came before the command was there, it has not got from anybody.
@@ -115,10 +115,10 @@ func (s *supervisor) release() {
 
 // launch starts the command and records its PID. If that can't be done, s.status
 // and s.err say why.
-func (s *supervisor) launch(argv []string) {
+func (s *supervisor) launch() {
 	// In the session of a terminal the command stays in our group, where
 	// Ctrl-C, Ctrl-Z and fg reach it; else it gets one of its own.
-	pid, err := startProcess(argv, s.ownGroup())
+	pid, err := s.cmd.start(s.ownGroup())
 	if err != nil {
 		var e *execError
 		s.status, s.err = exitSystem, err

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// commandLine is what stands behind the flags: LOCK [--] COMMAND [ARG...], or
+// LOCK -c STRING.
+type commandLine struct {
+	lock lockName
+	argv []string
+}
+
+// options are the flags of run and start.
+type options struct {
+	holdFlags
+	shell string // -c
+}
+
+func (o *options) register(fs *pflag.FlagSet) {
+	o.holdFlags.register(fs)
+	fs.StringVarP(&o.shell, "command", "c", "", "")
+}
+
+// read reads the operands, and checks the flags taken together.
+func (o *options) read(operands []string) (commandLine, error) {
+	c, err := parseOperands(operands, o.shell, o.changed("command"))
+	if err != nil {
+		return c, err
+	}
+	return c, o.holdFlags.check()
+}
+
+// command returns what is to be run.
+func (o *options) command(argv []string) command { return command{argv: argv} }
+
+// parseOperands reads the operands of run and start. shell is the argument of
+// -c, "" without.
+func parseOperands(operands []string, shell string, hasShell bool) (commandLine, error) {
+	var c commandLine
+	if len(operands) == 0 {
+		return c, usageError("LOCK is missing")
+	}
+	lock, rest := operands[0], operands[1:]
+	var err error
+	if c.lock, err = parseLock(lock); err != nil {
+		return c, err
+	}
+	separated := len(rest) > 0 && rest[0] == "--"
+	if separated {
+		rest = rest[1:]
+	}
+	if !separated && !hasShell && len(rest) == 2 && rest[0] == "-c" {
+		shell, hasShell, rest = rest[1], true, nil // the order of flock(1)
+	}
+	switch {
+	case hasShell && len(rest) > 0:
+		return c, usageError("-c takes the whole command as one word; there is another one: %q", rest[0])
+	case hasShell:
+		c.argv = []string{"/bin/sh", "-c", shell}
+		return c, nil
+	case !separated && c.lock.named:
+		return c, usageError("%q is no subcommand; to run a command under the lock of that name write: lockrun %s -- COMMAND", lock, lock)
+	case len(rest) == 0:
+		return c, usageError("COMMAND is missing after %q", lock)
+	case !separated && strings.HasPrefix(rest[0], "-"):
+		return c, usageError("%s stands behind LOCK: flags go before it, and a command that begins with a dash after --", rest[0])
+	}
+	c.argv = rest
+	return c, nil
+}
+
+// fixPath makes the path of a command absolute: who executes it has another
+// working directory.
+func (c *commandLine) fixPath() error {
+	if len(c.argv) == 0 || !strings.Contains(c.argv[0], "/") {
+		return nil
+	}
+	abs, err := filepath.Abs(c.argv[0])
+	if err == nil {
+		c.argv[0] = abs
+	}
+	return err
+}
