@@ -2,6 +2,7 @@ package lock
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -124,6 +125,24 @@ func carried(fd int, shared bool) error {
 		return ErrNotCarried
 	}
 	return nil
+}
+
+// ownDescriptor returns a close-on-exec duplicate of a descriptor of ours that
+// carries a lock of that kind on a file.
+func ownDescriptor(id fileID, shared bool) (int, error) {
+	dup, err := -1, error(ErrNotCarried)
+	walkErr := eachDescriptor(os.Getpid(), func(_ *os.File, name string) bool {
+		fd, e := strconv.Atoi(name)
+		if e != nil {
+			return true
+		}
+		if got, ok := idOfDescriptor(fd); !ok || got != id || carried(fd, shared) != nil {
+			return true
+		}
+		dup, err = duplicateFrom(uintptr(fd))
+		return false
+	})
+	return dup, cmp.Or(walkErr, err)
 }
 
 // search looks for the locks on many files in one walk over all processes that

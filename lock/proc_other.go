@@ -23,6 +23,8 @@ func carries(int, fileID) (shared, ok bool, err error) { return false, false, er
 
 func carried(fd int, shared bool) error { return relock(fd, shared) }
 
+func ownDescriptor(fileID, bool) (int, error) { return -1, errors.ErrUnsupported }
+
 func findCarriers(fileID) ([]carrier, error) { return nil, errors.ErrUnsupported }
 
 type search struct{}

@@ -281,6 +281,28 @@ func (f *File) Remove() error {
 	return f.remove()
 }
 
+// Clear empties the file, if it was written and the path still names it (else the
+// error is lock.ErrMoved). The lock is kept: it is for a lock that outlives the
+// process whose PID stands there.
+func (f *File) Clear() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file == nil || f.removed {
+		return pathError(f.Path(), fs.ErrClosed)
+	}
+	if !f.written {
+		return nil
+	}
+	err := f.lock.Verify()
+	if err == nil {
+		err = f.file.Truncate(0)
+	}
+	if err == nil {
+		f.before = nil
+	}
+	return err
+}
+
 // remove removes or empties the file, once.
 func (f *File) remove() error {
 	if f.removed {

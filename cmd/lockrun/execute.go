@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -21,6 +22,7 @@ func (e *execError) Error() string { return e.text }
 // command is what is run under the lock.
 type command struct {
 	argv []string
+	env  []string // beside our own
 }
 
 // start executes the command as a child with our standard descriptors, and those
@@ -36,7 +38,7 @@ func (c *command) start(ownGroup bool) (pid int, err error) {
 		return 0, err
 	}
 	attr := &syscall.ProcAttr{
-		Env:   os.Environ(),
+		Env:   append(ownEnvironment(), c.env...),
 		Files: []uintptr{0, 1, 2},
 		Sys:   &syscall.SysProcAttr{Setpgid: ownGroup},
 	}
@@ -49,6 +51,13 @@ func (c *command) start(ownGroup bool) (pid int, err error) {
 		return 0, execFailure(argv[0], path, err)
 	}
 	return pid, nil
+}
+
+// ownEnvironment is our environment, without what an outer lockrun told us.
+func ownEnvironment() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "LOCKRUN_WAITED=") || strings.HasPrefix(v, "LOCKRUN_SLOT=")
+	})
 }
 
 // checkCommand returns why a command surely can't be executed.

@@ -108,20 +108,67 @@ func TestStatusValue(t *testing.T) {
 }
 
 func TestHoldFlagsThatContradict(t *testing.T) {
-	for _, test := range []struct {
-		h    holdFlags
-		want string
-	}{
-		{holdFlags{}, ""},
-		{holdFlags{keep: true}, ""},
-		{holdFlags{remove: true}, ""},
-		{holdFlags{keep: true, noPID: true}, ""},
-		{holdFlags{keep: true, remove: true}, "contradict"},
-		{holdFlags{remove: true, noPID: true}, "--remove needs a PID file"},
+	for line, want := range map[string]string{
+		"":                            "",
+		"--keep":                      "",
+		"--remove":                    "",
+		"--keep --no-pid":             "",
+		"--if-held wait -t 5":         "",
+		"--if-held queue:2 -t 5":      "",
+		"--if-held skip -t 5":         "",
+		"-n":                          "",
+		"-w -t 5":                     "",
+		"--slots 3 -w":                "",
+		"--shared -w":                 "",
+		"--keep --remove":             "--keep and --remove contradict",
+		"--remove --no-pid":           "--remove needs a PID file",
+		"-n -w":                       "contradict",
+		"-n -t 5":                     "--no-wait and --timeout contradict",
+		"-w --if-held skip":           "contradict",
+		"--if-held wait:5 -t 5":       "--if-held wait:5s and --timeout contradict",
+		"--if-held skip -E 3":         "--if-held skip and --exit-code contradict",
+		"--shared --slots 2":          "--shared and --slots contradict",
+		"--shared --remove":           "--shared and --remove contradict",
+		"--slots 2 --if-held replace": "--if-held replace is for one lock",
+		"--lock ./a --if-held queue":  "--if-held queue is for one lock",
+		"--reentrant --slots 2":       "--reentrant is for one lock",
 	} {
-		err := test.h.check()
-		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
-			t.Errorf("%+v: %v; want %q", test.h, err, test.want)
+		var h holdFlags
+		flags := newFlags()
+		h.register(flags)
+		if err := flags.Parse(strings.Fields(line)); err != nil {
+			t.Fatal(line, err)
+		}
+		if err := h.check(); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v; want %q", line, err, want)
+		}
+	}
+}
+
+func TestIfHeldValues(t *testing.T) {
+	for in, want := range map[string]ifHeldValue{
+		"fail":       {word: "fail"},
+		"skip":       {word: "skip"},
+		"wait":       {word: "wait"},
+		"wait:10m":   {word: "wait", bound: 10 * time.Minute},
+		"wait:1.5":   {word: "wait", bound: 1500 * time.Millisecond},
+		"replace":    {word: "replace"},
+		"replace:1h": {word: "replace", bound: time.Hour},
+		"queue":      {word: "queue", most: 1},
+		"queue:20":   {word: "queue", most: 20},
+	} {
+		var v ifHeldValue
+		if err := v.Set(in); err != nil || v != want {
+			t.Errorf("%s: %+v, %v; want %+v", in, v, err, want)
+		}
+		var again ifHeldValue
+		if err := again.Set(v.String()); err != nil || again != v {
+			t.Errorf("%s is printed as %s, which is %+v, %v", in, v.String(), again, err)
+		}
+	}
+	for _, in := range []string{"", "no", "fail:1", "skip:", "wait:", "wait:x", "wait:0", "wait:-1", "replace:", "replace:0", "queue:0", "queue:", "queue:x", "queue:1001", "WAIT"} {
+		if err := new(ifHeldValue).Set(in); err == nil {
+			t.Errorf("%q was taken", in)
 		}
 	}
 }

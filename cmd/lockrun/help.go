@@ -24,12 +24,25 @@ the -- is needed. The file holds the PID of the command; it is locked with
 flock(2), so it works together with flock(1).
 
 Flags of lockrun and lockrun start
-  -w, --wait            wait for the lock
+      --if-held WORD    when LOCK is held: fail, which says who holds it and exits
+                        with 75; skip, which says nothing and exits with 0;
+                        wait[:D]; replace[:D], which ends the holder (only one
+                        that has held it for D); queue[:N], which waits if
+                        fewer than N others do
+  -n, --no-wait         --if-held fail, as without it
+  -w, --wait            --if-held wait
   -t, --timeout D       wait at most D: 300ms, 1m30s, seconds; 0 does not wait
-      --if-held WORD    fail: say who holds it, exit with 75; skip: exit with 0
   -E, --exit-code N     exit with N instead of 75 when the lock is held
   -q, --quiet           do not say who holds the lock
   -v, --verbose         say whom it waits for (on a terminal it is shown anyway)
+      --shared          share LOCK with others who ask so; never writes into it
+      --slots N         run if fewer than N others with --slots do
+      --lock LOCK       take this one too; may be given again
+      --reentrant       run also if a command under the same LOCK started us
+      --jitter D        begin after a random time, shorter than D
+      --hold WORD       hold LOCK until the command ends (command), or until all
+                        who inherited it have ended (tree), as flock(1) does
+      --fd N            lock descriptor N of the caller, and run nothing
   -c, --command STRING  run /bin/sh -c STRING
       --no-pid          lock LOCK, whatever it holds, and do not write into it
       --keep            empty LOCK at the end (start PATH removes it)

@@ -2,36 +2,106 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/lockrun/lockrun/lock"
 	"github.com/lockrun/lockrun/pidfile"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 )
 
-// holdFlags say how a lock is to be had; run and start share them.
+// holdFlags say how the lock is to be had, and for how long it is held.
 type holdFlags struct {
+	noWait  bool
 	wait    bool
 	timeout duration
 	ifHeld  ifHeldValue
 	status  statusValue
 	waitFlags
 	changed func(name string) bool
-	noPID   bool
-	keep    bool
-	remove  bool
+
+	shared    bool
+	slots     slotsValue
+	more      []string // --lock
+	reentrant bool
+	jitter    duration
+	noPID     bool
+	keep      bool
+	remove    bool
+	span      spanValue
 }
 
 func (h *holdFlags) register(fs *pflag.FlagSet) {
 	h.status = exitHeld
 	h.changed = fs.Changed
 	fs.Var(&h.ifHeld, "if-held", "")
+	fs.BoolVarP(&h.noWait, "no-wait", "n", false, "")
 	fs.BoolVarP(&h.wait, "wait", "w", false, "")
 	fs.VarP(&h.timeout, "timeout", "t", "")
 	fs.VarP(&h.status, "exit-code", "E", "")
 	h.waitFlags.register(fs)
+	fs.BoolVar(&h.shared, "shared", false, "")
+	fs.Var(&h.slots, "slots", "")
+	fs.StringArrayVar(&h.more, "lock", nil, "")
+	fs.BoolVar(&h.reentrant, "reentrant", false, "")
+	fs.Var(&h.jitter, "jitter", "")
 	fs.BoolVar(&h.noPID, "no-pid", false, "")
 	fs.BoolVar(&h.keep, "keep", false, "")
 	fs.BoolVar(&h.remove, "remove", false, "")
+	fs.Var(&h.span, "hold", "")
+}
+
+// check returns what is wrong with the flags taken together, and makes the short
+// forms what they stand for.
+func (h *holdFlags) check() error {
+	words := 0
+	for _, flag := range []string{"if-held", "no-wait", "wait"} {
+		if h.changed(flag) {
+			words++
+		}
+	}
+	switch h.ifHeld.word {
+	case "":
+		h.ifHeld.word = ifHeldFail
+		if h.wait {
+			h.ifHeld.word = ifHeldWait
+		}
+	case ifHeldWait:
+		if h.ifHeld.bound > 0 && h.timeout.set {
+			return fmt.Errorf("--if-held %v and --timeout contradict each other", &h.ifHeld)
+		}
+	}
+	if h.ifHeld.bound > 0 && h.ifHeld.word == ifHeldWait {
+		h.timeout = duration{d: h.ifHeld.bound, set: true}
+	}
+	word := h.ifHeld.word
+	switch {
+	case words > 1:
+		return errors.New("--if-held, --no-wait and --wait contradict each other")
+	case h.noWait && h.timeout.set:
+		return errors.New("--no-wait and --timeout contradict each other")
+	case h.keep && h.remove:
+		return errors.New("--keep and --remove contradict each other")
+	case word == ifHeldSkip && h.changed("exit-code"):
+		return errors.New("--if-held skip and --exit-code contradict each other")
+	case h.remove && h.noPID:
+		return errors.New("--remove needs a PID file: a file that was locked with --no-pid is never removed")
+	case h.shared && h.slots > 0:
+		return errors.New("--shared and --slots contradict each other: who has a slot shares LOCK with the others already")
+	case h.shared && h.remove:
+		return errors.New("--shared and --remove contradict each other: others may hold LOCK too")
+	case (h.shared || h.slots > 0 || len(h.more) > 0) && (word == ifHeldReplace || word == ifHeldQueue):
+		return fmt.Errorf("--if-held %s is for one lock with one holder, not for --shared, --slots or --lock", word)
+	case h.reentrant && (h.slots > 0 || len(h.more) > 0):
+		return errors.New("--reentrant is for one lock, not for --slots or --lock")
+	}
+	return nil
 }
 
 // waits reports whether a held lock is waited for.
@@ -39,55 +109,24 @@ func (h *holdFlags) waits() bool {
 	if h.timeout.set {
 		return h.timeout.d > 0
 	}
-	return h.wait
+	return h.ifHeld.word == ifHeldWait || h.ifHeld.word == ifHeldQueue
 }
 
 // showWait shows that wait, if there is to be one.
 func (h *holdFlags) showWait(name lockName, catches bool) (end func()) {
-	if !h.waits() {
-		return func() {}
-	}
-	return h.show(name, "waiting for", catches)
-}
-
-// check returns what is wrong with the flags taken together.
-func (h *holdFlags) check() error {
 	switch {
-	case h.keep && h.remove:
-		return errors.New("--keep and --remove contradict each other")
-	case h.ifHeld == ifHeldSkip && h.changed("exit-code"):
-		return errors.New("--if-held skip and --exit-code contradict each other")
-	case h.remove && h.noPID:
-		return errors.New("--remove needs a PID file: a file that was locked with --no-pid is never removed")
+	case h.ifHeld.word == ifHeldReplace:
+		return h.show(name, "waiting for the end of", catches)
+	case h.waits():
+		return h.show(name, "waiting for", catches)
 	}
-	return nil
-}
-
-// ifHeldValue is a flag's word: what to do when the lock is held, also after a
-// bounded wait.
-type ifHeldValue string
-
-const (
-	ifHeldFail ifHeldValue = "fail" // say who holds it, exit with 75
-	ifHeldSkip ifHeldValue = "skip" // say nothing, exit with 0
-)
-
-func (v *ifHeldValue) String() string { return string(*v) }
-func (v *ifHeldValue) Type() string   { return "word" }
-
-func (v *ifHeldValue) Set(s string) error {
-	switch w := ifHeldValue(s); w {
-	case ifHeldFail, ifHeldSkip:
-		*v = w
-		return nil
-	}
-	return errors.New("want fail or skip")
+	return func() {}
 }
 
 // heldStatus says who holds the lock, if that is wanted, and returns the exit
 // status for it.
 func (h *holdFlags) heldStatus(text string) int {
-	if h.ifHeld == ifHeldSkip {
+	if h.ifHeld.word == ifHeldSkip {
 		return exitOK
 	}
 	if !h.quiet {
@@ -96,66 +135,184 @@ func (h *holdFlags) heldStatus(text string) int {
 	return int(h.status)
 }
 
-// hold is a held lock, with the PID file that it is in, if one is written.
+// ifHeldValue is a flag's value: what to do when the lock is held.
+type ifHeldValue struct {
+	word  string
+	bound time.Duration // of wait: at most; of replace: only a holder that old
+	most  int           // of queue: how many may wait
+}
+
+const (
+	ifHeldFail    = "fail"    // say who holds it, exit with 75
+	ifHeldSkip    = "skip"    // say nothing, exit with 0
+	ifHeldWait    = "wait"    // wait for it
+	ifHeldReplace = "replace" // end the holder
+	ifHeldQueue   = "queue"   // wait, unless enough others do
+)
+
+func (v *ifHeldValue) Type() string { return "word" }
+
+func (v *ifHeldValue) String() string {
+	switch {
+	case v.most > 0:
+		return v.word + ":" + strconv.Itoa(v.most)
+	case v.bound > 0:
+		return v.word + ":" + v.bound.String()
+	}
+	return v.word
+}
+
+func (v *ifHeldValue) Set(s string) (err error) {
+	word, detail, hasDetail := strings.Cut(s, ":")
+	*v = ifHeldValue{word: word}
+	switch word {
+	case ifHeldFail, ifHeldSkip:
+		if !hasDetail {
+			return nil
+		}
+	case ifHeldWait, ifHeldReplace:
+		if hasDetail {
+			v.bound, err = parseDuration(detail)
+		}
+		if err == nil && (!hasDetail || v.bound > 0) {
+			return nil
+		}
+	case ifHeldQueue:
+		v.most = 1
+		if hasDetail {
+			v.most, err = strconv.Atoi(detail)
+		}
+		if err == nil && v.most > 0 && v.most <= mostSlots {
+			return nil
+		}
+	}
+	return errors.New("want fail, skip, wait, wait:10m, replace, replace:10m, queue or queue:3")
+}
+
+// slotsValue is a flag's number of slots.
+type slotsValue int
+
+// mostSlots is more than anybody needs, and few enough files.
+const mostSlots = 1000
+
+func (v *slotsValue) Type() string   { return "number" }
+func (v *slotsValue) String() string { return strconv.Itoa(int(*v)) }
+
+func (v *slotsValue) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > mostSlots {
+		return fmt.Errorf("want a number from 1 to %d", mostSlots)
+	}
+	*v = slotsValue(n)
+	return nil
+}
+
+// spanValue is a flag's word: for how long the lock is held.
+type spanValue string
+
+const (
+	spanCommand = "command" // until the command ends
+	spanTree    = "tree"    // until every process that shares the lock has ended, as with flock(1)
+)
+
+func (v *spanValue) Type() string   { return "word" }
+func (v *spanValue) String() string { return string(*v) }
+
+func (v *spanValue) Set(s string) error {
+	if s != spanCommand && s != spanTree {
+		return errors.New("want command or tree")
+	}
+	*v = spanValue(s)
+	return nil
+}
+
+// hold is what is held while the command runs: one lock, or several that were
+// taken in this order.
 type hold struct {
+	locks  []heldLock
+	tree   bool          // see spanTree
+	slot   int           // 0 without slots
+	waited time.Duration // for all of them
+}
+
+// heldLock is a held lock, with the PID file that it is in, if one is written.
+type heldLock struct {
 	lock *lock.Lock
 	file *pidfile.File // nil without
 }
 
-// acquire takes the lock. keep says whether the file stays, unless the flags
-// say otherwise.
-func (h *holdFlags) acquire(name lockName, keep bool) (*hold, error) {
-	if err := name.prepare(true); err != nil {
-		return nil, err
+func (l heldLock) release() error {
+	if l.file == nil {
+		return l.lock.Release()
 	}
-	ctx, cancel := h.timeout.context()
-	defer cancel()
-	wait := h.waits()
-	if !h.noPID {
-		opt := &pidfile.Options{Keep: h.keep || keep && !h.remove}
-		var f *pidfile.File
-		var err error
-		if wait {
-			f, err = pidfile.Open(ctx, name.path, opt)
-		} else {
-			f, err = pidfile.TryOpen(name.path, opt)
-		}
-		if err == nil {
-			return &hold{f.Lock(), f}, nil
-		}
-		if !errors.Is(err, pidfile.ErrDirectory) && !errors.Is(err, pidfile.ErrDevice) {
-			return nil, err
-		}
-		// These are locked, and never written.
-	}
-	var l *lock.Lock
-	var err error
-	if wait {
-		l, err = lock.Acquire(ctx, name.path, nil)
-	} else {
-		l, err = lock.TryAcquire(name.path, nil)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &hold{lock: l}, nil
-}
-
-// write records a PID, if there is a file for it.
-func (h *hold) write(pid int) error {
-	if h.file == nil {
-		return nil
-	}
-	return h.file.Write(pid)
-}
-
-// release frees the lock, for everybody who shares it.
-func (h *hold) release() error {
-	if h.file == nil {
-		return h.lock.Release()
-	}
-	if err := h.file.Close(); !errors.Is(err, lock.ErrMoved) {
+	if err := l.file.Close(); !errors.Is(err, lock.ErrMoved) {
 		return err
 	}
 	return nil // deleted meanwhile: not ours to complain
+}
+
+// write records a PID, where there is a file for it.
+func (h *hold) write(pid int) error {
+	for _, l := range h.locks {
+		if l.file == nil {
+			continue
+		}
+		if err := l.file.Write(pid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inherit makes the command inherit the locks. The files are to be kept open until
+// it was started.
+func (h *hold) inherit() (files []*os.File, err error) {
+	for _, l := range h.locks {
+		f, err := l.lock.File()
+		if err != nil {
+			return files, err
+		}
+		files = append(files, f)
+		if err := clearCloseOnExec(f); err != nil {
+			return files, err
+		}
+	}
+	return files, nil
+}
+
+// release frees the locks, for everybody who shares them. It may be called again.
+func (h *hold) release() (err error) {
+	for _, l := range slices.Backward(h.locks) {
+		if e := l.release(); e != nil && !errors.Is(e, fs.ErrClosed) {
+			err = fmt.Errorf("%s: %w", l.lock.Path(), e)
+		}
+	}
+	h.locks = nil
+	return err
+}
+
+// leave leaves the locks to those who share them. The PID of a command that has
+// ended does not stand for them.
+func (h *hold) leave() (err error) {
+	for _, l := range h.locks {
+		if l.file != nil {
+			err = errors.Join(err, l.file.Clear())
+		}
+	}
+	h.locks = nil
+	return err
+}
+
+// environment is what the command is told of it.
+func (h *hold) environment() []string {
+	env := []string{fmt.Sprintf("LOCKRUN_WAITED=%.3f", h.waited.Seconds())}
+	if h.slot > 0 {
+		env = append(env, "LOCKRUN_SLOT="+strconv.Itoa(h.slot))
+	}
+	return env
+}
+
+func clearCloseOnExec(f *os.File) error {
+	_, err := unix.FcntlInt(f.Fd(), unix.F_SETFD, 0)
+	return os.NewSyscallError("fcntl", err)
 }

@@ -35,9 +35,20 @@ func usage(format string, args ...any) int {
 // refusal says who holds the lock, or what is wrong with it. name is what the
 // user calls the lock.
 func refusal(name string, err error) string {
+	var about *lockError
+	if errors.As(err, &about) {
+		name = about.name.given
+	}
 	var held *lock.HeldError
 	if errors.As(err, &held) {
 		s := name + ": held by " + who(held.Holder)
+		var slots *slotsError
+		switch {
+		case errors.As(err, &slots):
+			s = fmt.Sprintf("%s: all %d slots are taken, one by %s", name, slots.slots, who(held.Holder))
+		case errors.Is(err, errQueueFull):
+			s += ", and enough others wait for it"
+		}
 		if held.Deleted {
 			s += ", though the file was deleted"
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -12,30 +13,57 @@ import (
 type commandLine struct {
 	lock lockName
 	argv []string
+	more []lockName // of --lock
 }
+
+// locks are all locks that are to be taken.
+func (c *commandLine) locks() []lockName { return append([]lockName{c.lock}, c.more...) }
 
 // options are the flags of run and start.
 type options struct {
 	holdFlags
 	shell string // -c
+	dash  func() int
 }
 
 func (o *options) register(fs *pflag.FlagSet) {
+	o.dash = fs.ArgsLenAtDash
 	o.holdFlags.register(fs)
 	fs.StringVarP(&o.shell, "command", "c", "", "")
 }
 
 // read reads the operands, and checks the flags taken together.
 func (o *options) read(operands []string) (commandLine, error) {
+	more := o.more
+	if len(more) > 0 && (o.dash() == 0 || len(operands) == 0) {
+		// All locks are named by flags.
+		operands = append([]string{more[0], "--"}, operands...)
+		if o.changed("command") {
+			operands = operands[:1]
+		}
+		more = more[1:]
+	}
 	c, err := parseOperands(operands, o.shell, o.changed("command"))
 	if err != nil {
 		return c, err
 	}
+	for _, word := range more {
+		name, err := parseLock(word)
+		if err != nil {
+			return c, err
+		}
+		if slices.Contains(c.locks(), name) {
+			return c, usageError("the lock %q is given twice", word)
+		}
+		c.more = append(c.more, name)
+	}
 	return c, o.holdFlags.check()
 }
 
-// command returns what is to be run.
-func (o *options) command(argv []string) command { return command{argv: argv} }
+// command returns what is to be run, under what is held.
+func (o *options) command(argv []string, h *hold) command {
+	return command{argv: argv, env: h.environment()}
+}
 
 // parseOperands reads the operands of run and start. shell is the argument of
 // -c, "" without.

@@ -1,11 +1,14 @@
 package main
 
+import "strconv"
+
 // runCommand is lockrun LOCK -- COMMAND: it runs the command in the foreground.
 func runCommand(args []string) int {
 	flags := newFlags()
 	var o options
 	o.register(flags)
 	showVersion := flags.BoolP("version", "V", false, "")
+	fd := flags.Int("fd", -1, "")
 	if status, done := parse(flags, args); done {
 		return status
 	}
@@ -19,21 +22,52 @@ func runCommand(args []string) int {
 	if len(operands) > 0 && subcommandOf(operands[0]) != nil {
 		return usage("the flags of %s go behind it: lockrun %s %s", operands[0], operands[0], args[0])
 	}
+	if flags.Changed("fd") {
+		return o.runDescriptor(*fd, operands)
+	}
 	c, err := o.read(operands)
 	if err != nil {
 		return usage("%v", err)
 	}
+	if err := o.checkNested(c.locks()); err != nil {
+		return o.refused(c.lock, err)
+	}
 	endWait := o.showWait(c.lock, true)
-	held, err := o.acquire(c.lock, true)
+	held, err := o.acquire(c.locks(), true)
 	endWait()
 	if err != nil {
 		return o.refused(c.lock, err)
 	}
-	status, err := supervise(held, o.command(c.argv), nil, func() error { return nil })
+	status, err := supervise(held, o.command(c.argv, held), nil, func() error { return nil })
 	if err != nil {
 		complain("%s", supervisionError(c.lock, err))
 	}
 	return status
+}
+
+// runDescriptor is lockrun --fd N.
+func (o *options) runDescriptor(fd int, operands []string) int {
+	for _, flag := range []string{"slots", "lock", "reentrant", "jitter", "no-pid", "keep", "remove", "hold", "command"} {
+		if o.changed(flag) {
+			return usage("--fd locks a descriptor of the caller, and --%s makes no sense then", flag)
+		}
+	}
+	if err := o.check(); err != nil {
+		return usage("%v", err)
+	}
+	name := lockName{given: "descriptor " + strconv.Itoa(fd)}
+	switch {
+	case len(operands) > 0:
+		return usage("--fd locks a descriptor of the caller, and runs nothing; there is a word: %q", operands[0])
+	case o.ifHeld.word == ifHeldReplace || o.ifHeld.word == ifHeldQueue:
+		return usage("--fd and --if-held %s contradict each other", o.ifHeld.word)
+	case fd < 0:
+		return usage("invalid argument \"%d\" for \"--fd\" flag: want the number of an open descriptor", fd)
+	}
+	if err := o.lockDescriptor(fd); err != nil {
+		return o.refused(name, err)
+	}
+	return exitOK
 }
 
 // refused says why the lock was not to be had and returns the exit status.

@@ -32,6 +32,12 @@ func start(args []string) int {
 		complain("%v", err)
 		return exitSystem
 	}
+	if err := o.checkNested(c.locks()); err != nil {
+		return o.refused(c.lock, err)
+	}
+	if o.reentrant {
+		return usage("--reentrant runs under the lock that is held already, and start needs one of its own")
+	}
 	endWait := o.showWait(c.lock, false) // in the launcher, which is on the terminal
 	d, err := detach.Detach(&detach.Config{
 		Args:          append([]string{"start"}, args...),
@@ -44,7 +50,7 @@ func start(args []string) int {
 	if err != nil {
 		return o.notStarted(c.lock, err)
 	}
-	held, err := o.acquire(c.lock, c.lock.named)
+	held, err := o.acquire(c.locks(), c.lock.named)
 	if err != nil {
 		status := exitStatus(err)
 		d.Fail(status, reason{refusal(c.lock.given, err), err})
@@ -58,7 +64,7 @@ func start(args []string) int {
 		// Only in the log: the command runs without it too.
 		complain("%s: no control socket: %v", c.lock.given, err)
 	}
-	status, err := supervise(held, o.command(c.argv), control, d.Ready)
+	status, err := supervise(held, o.command(c.argv, held), control, d.Ready)
 	if err != nil {
 		d.Fail(status, reason{supervisionError(c.lock, err), err})
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
@@ -60,13 +59,14 @@ func supervise(h *hold, cmd command, control *control, started func() error) (st
 	if err := h.write(os.Getpid()); err != nil {
 		return exitLockFile, err
 	}
-	inherited, err := h.lock.File()
+	inherited, err := h.inherit()
+	defer func() {
+		for _, f := range inherited {
+			f.Close()
+		}
+	}()
 	if err != nil {
 		return exitSystem, err
-	}
-	defer inherited.Close()
-	if _, err := unix.FcntlInt(inherited.Fd(), unix.F_SETFD, 0); err != nil {
-		return exitSystem, os.NewSyscallError("fcntl", err)
 	}
 	catch(s.signals, endingSignals)
 	if s.launch(); s.err != nil {
@@ -107,8 +107,12 @@ func supervise(h *hold, cmd command, control *control, started func() error) (st
 // release frees the lock and then tells those who wait for that.
 func (s *supervisor) release() {
 	s.control.close()
-	if err := s.hold.release(); err != nil && !errors.Is(err, fs.ErrClosed) {
-		complain("%s: %v", s.hold.lock.Path(), err)
+	free := s.hold.release
+	if s.hold.tree && s.err == nil {
+		free = s.hold.leave
+	}
+	if err := free(); err != nil {
+		complain("%v", err)
 	}
 	s.lastAnswers()
 }
@@ -131,7 +135,7 @@ func (s *supervisor) launch() {
 	go func() { s.ended <- awaitEnd(pid) }()
 	if err := s.hold.write(pid); err != nil {
 		// Ours stands there, and we carry the lock too.
-		complain("%s: %v", s.hold.lock.Path(), err)
+		complain("%v", err)
 	}
 }
 
@@ -144,7 +148,7 @@ func (s *supervisor) finish(reap func() waitStatus) {
 		// In between, the process that the file names is us: its number is
 		// never that of a process that was reaped.
 		if err := s.hold.write(os.Getpid()); err != nil {
-			complain("%s: %v", s.hold.lock.Path(), err)
+			complain("%v", err)
 		}
 	}
 	ws := reap()

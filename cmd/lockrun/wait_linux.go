@@ -2,9 +2,9 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"strconv"
-	"strings"
 	"syscall"
 	"unsafe"
 
@@ -67,16 +67,33 @@ func groupIsEmpty(leader int) bool {
 		if err != nil || pid == leader {
 			continue
 		}
-		stat, err := os.ReadFile("/proc/" + name + "/stat")
-		if err != nil {
-			continue
-		}
-		// "5577 (sleep) S 5570 5577 ...": state, parent, group. The name may hold
-		// anything; the last ")" ends it.
-		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-		if len(fields) > 2 && fields[2] == strconv.Itoa(leader) && fields[0] != "Z" && fields[0] != "X" {
+		if s, err := statOf(pid); err == nil && s.group == leader && s.state != "Z" && s.state != "X" {
 			return false
 		}
 	}
 	return true
+}
+
+// parentOf returns the parent of a process.
+func parentOf(pid int) (int, error) {
+	s, err := statOf(pid)
+	return s.parent, err
+}
+
+// processStat is the beginning of /proc/PID/stat (proc_pid_stat(5)):
+//
+//	5577 (sleep) S 5570 5577 ...
+type processStat struct {
+	state         string
+	parent, group int
+}
+
+func statOf(pid int) (s processStat, err error) {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return s, err
+	}
+	// The name may hold anything; the last ")" ends it.
+	_, err = fmt.Sscan(string(stat[bytes.LastIndexByte(stat, ')')+1:]), &s.state, &s.parent, &s.group)
+	return s, err
 }

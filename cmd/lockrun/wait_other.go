@@ -2,7 +2,10 @@
 
 package main
 
-import "syscall"
+import (
+	"errors"
+	"syscall"
+)
 
 // awaitEnd waits for the end of the child pid. There is no way here to look at
 // the end first, so a signal that is passed on in that moment may hit a process
@@ -18,3 +21,5 @@ func awaitEnd(pid int) (reap func() waitStatus) {
 
 // groupIsEmpty can't tell.
 func groupIsEmpty(int) bool { return true }
+
+func parentOf(int) (int, error) { return 0, errors.ErrUnsupported }

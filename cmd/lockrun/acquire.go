@@ -1,0 +1,326 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/lockrun/lockrun/lock"
+	"github.com/lockrun/lockrun/pidfile"
+)
+
+// acquire takes the locks, in one order whoever takes them, all or none. keep says
+// whether the files stay, unless the flags say otherwise.
+func (h *holdFlags) acquire(names []lockName, keep bool) (*hold, error) {
+	if h.jitter.d > 0 {
+		time.Sleep(rand.N(h.jitter.d))
+	}
+	begin := time.Now()
+	ctx, cancel := h.timeout.context()
+	defer cancel()
+	held := &hold{tree: h.span == spanTree}
+	names = slices.Clone(names)
+	slices.SortFunc(names, func(a, b lockName) int { return cmp.Compare(a.path, b.path) })
+	for _, name := range names {
+		if err := h.acquireOne(ctx, held, name, keep); err != nil {
+			held.release()
+			return nil, &lockError{name, err}
+		}
+	}
+	held.waited = time.Since(begin)
+	return held, nil
+}
+
+// lockError is an error with the name of the lock that it is about.
+type lockError struct {
+	name lockName
+	err  error
+}
+
+func (e *lockError) Error() string { return e.err.Error() }
+func (e *lockError) Unwrap() error { return e.err }
+
+func (h *holdFlags) acquireOne(ctx context.Context, held *hold, name lockName, keep bool) error {
+	if err := name.prepare(true); err != nil {
+		return err
+	}
+	if h.reentrant {
+		if l, err := lock.Inherit(name.path, &lock.Options{Shared: h.shared}); err == nil {
+			held.locks = append(held.locks, heldLock{lock: l})
+			return nil
+		}
+	}
+	if h.slots > 0 {
+		return h.acquireSlot(ctx, held, name)
+	}
+	var l heldLock
+	var err error
+	switch h.ifHeld.word {
+	case ifHeldReplace:
+		l, err = h.replace(ctx, name, keep)
+	case ifHeldQueue:
+		l, err = h.queue(ctx, name, keep)
+	default:
+		l, err = h.take(ctx, name, h.waits(), keep)
+	}
+	if err == nil {
+		held.locks = append(held.locks, l)
+	}
+	return err
+}
+
+// take takes one lock, at once or by waiting for it.
+func (h *holdFlags) take(ctx context.Context, name lockName, wait, keep bool) (heldLock, error) {
+	if !h.noPID && !h.shared {
+		f, err := takePIDFile(ctx, name.path, wait, h.keep || keep && !h.remove)
+		if err == nil {
+			return heldLock{f.Lock(), f}, nil
+		}
+		if !errors.Is(err, pidfile.ErrDirectory) && !errors.Is(err, pidfile.ErrDevice) {
+			return heldLock{}, err
+		}
+		// These are locked, and never written.
+	}
+	var l *lock.Lock
+	var err error
+	opt := &lock.Options{Shared: h.shared}
+	if wait {
+		l, err = lock.Acquire(ctx, name.path, opt)
+	} else {
+		l, err = lock.TryAcquire(name.path, opt)
+	}
+	return heldLock{lock: l}, err
+}
+
+func takePIDFile(ctx context.Context, path string, wait, keep bool) (*pidfile.File, error) {
+	opt := &pidfile.Options{Keep: keep}
+	if wait {
+		return pidfile.Open(ctx, path, opt)
+	}
+	return pidfile.TryOpen(path, opt)
+}
+
+// replace ends the holder, unless he is too young, and takes the lock. If
+// somebody else was faster, he is ended too.
+func (h *holdFlags) replace(ctx context.Context, name lockName, keep bool) (heldLock, error) {
+	for {
+		l, err := h.take(ctx, name, false, keep)
+		var held *lock.HeldError
+		if !errors.As(err, &held) {
+			return l, err
+		}
+		if min := h.ifHeld.bound; min > 0 && (held.Holder.Since.IsZero() || time.Since(held.Holder.Since) < min) {
+			return l, err
+		}
+		err = endInstance(ctx, name, pidfile.DefaultSchedule(syscall.SIGTERM))
+		if err != nil && !errors.Is(err, pidfile.ErrNotRunning) {
+			return l, err
+		}
+	}
+}
+
+// errQueueFull says that enough others wait.
+var errQueueFull = errors.New("enough others wait for it")
+
+// queue takes the lock, and waits for it if fewer than so many others do. Who
+// waits holds the lock on one of the files LOCK.queue.1, LOCK.queue.2, ...; when he
+// is killed his place is free.
+func (h *holdFlags) queue(ctx context.Context, name lockName, keep bool) (heldLock, error) {
+	l, err := h.take(ctx, name, false, keep)
+	if !errors.Is(err, lock.ErrHeld) {
+		return l, err
+	}
+	for n := 1; n <= h.ifHeld.most; n++ {
+		place, e := lock.TryAcquire(name.path+".queue."+strconv.Itoa(n), nil)
+		if errors.Is(e, lock.ErrHeld) {
+			continue
+		}
+		if e != nil {
+			return l, e
+		}
+		l, err = h.take(ctx, name, true, keep)
+		place.Remove()
+		place.Release()
+		return l, err
+	}
+	return l, errors.Join(errQueueFull, err)
+}
+
+// acquireSlot takes one of the slots, which are the files LOCK.1, LOCK.2, ..., and
+// then shares LOCK, which keeps those out who want it for themselves.
+//
+// Who waits for a slot holds LOCK.0: he waits for all slots at once, and the others
+// stand in the kernel's queue behind him.
+func (h *holdFlags) acquireSlot(ctx context.Context, held *hold, name lockName) error {
+	slot, n, err := h.trySlots(name)
+	if errors.Is(err, lock.ErrHeld) && h.waits() {
+		var first *lock.Lock
+		if first, err = lock.Acquire(ctx, name.path+".0", nil); err != nil {
+			return err
+		}
+		slot, n, err = h.awaitSlot(ctx, name)
+		first.Remove()
+		first.Release()
+	}
+	if err != nil {
+		return err
+	}
+	share := *h
+	share.shared = true
+	l, err := share.take(ctx, name, h.waits(), true)
+	if err != nil {
+		slot.release()
+		return err
+	}
+	held.locks = append(held.locks, slot, l)
+	held.slot = n
+	return nil
+}
+
+func (h *holdFlags) slotPath(name lockName, n int) string {
+	return name.path + "." + strconv.Itoa(n)
+}
+
+// trySlots takes the first slot that is free.
+func (h *holdFlags) trySlots(name lockName) (slot heldLock, n int, err error) {
+	for n = 1; n <= int(h.slots); n++ {
+		f, e := takePIDFile(context.Background(), h.slotPath(name, n), false, h.keep)
+		if e == nil {
+			return heldLock{f.Lock(), f}, n, nil
+		}
+		if !errors.Is(e, lock.ErrHeld) {
+			return slot, 0, e
+		}
+		err = &slotsError{int(h.slots), e}
+	}
+	return slot, 0, err
+}
+
+// slotsError says that all slots are taken, one by the holder in err.
+type slotsError struct {
+	slots int
+	err   error
+}
+
+func (e *slotsError) Error() string { return fmt.Sprintf("all %d slots are taken: %v", e.slots, e.err) }
+func (e *slotsError) Unwrap() error { return e.err }
+
+// awaitSlot waits for all slots and takes the first that is free.
+func (h *holdFlags) awaitSlot(ctx context.Context, name lockName) (heldLock, int, error) {
+	type result struct {
+		f   *pidfile.File
+		n   int
+		err error
+	}
+	enough, cancel := context.WithCancel(ctx)
+	defer cancel()
+	results := make(chan result)
+	for n := 1; n <= int(h.slots); n++ {
+		go func() {
+			f, err := takePIDFile(enough, h.slotPath(name, n), true, h.keep)
+			results <- result{f, n, err}
+		}()
+	}
+	var got result
+	for range int(h.slots) {
+		r := <-results
+		switch {
+		case r.f == nil && got.f == nil && got.err == nil:
+			got.err = r.err
+		case r.f != nil && got.f == nil:
+			got = r
+			cancel()
+		case r.f != nil:
+			r.f.Close()
+		}
+	}
+	if got.f == nil {
+		return heldLock{}, 0, got.err
+	}
+	return heldLock{got.f.Lock(), got.f}, got.n, nil
+}
+
+// nestedError says that the lock is held by the command that we were started by:
+// to wait for it would be to wait for ever.
+type nestedError struct{ holder lock.Holder }
+
+func (e *nestedError) Error() string {
+	return "held by " + who(e.holder) + ", under which this command runs; with --reentrant it runs all the same"
+}
+
+func (e *nestedError) Is(target error) bool { return target == lock.ErrHeld }
+
+// checkNested returns a *nestedError if we run under one of the locks: we have
+// inherited a descriptor of it, or the command that lockrun runs under it is our
+// parent, or his parent, and so on. It looks only where a held lock is waited for.
+func (h *holdFlags) checkNested(names []lockName) error {
+	if h.reentrant || !h.waits() && h.ifHeld.word != ifHeldReplace {
+		return nil
+	}
+	for _, name := range names {
+		f, err := lock.Open(name.path)
+		if err != nil {
+			continue // there is none, or it is complained of later
+		}
+		in, err := lock.InspectFile(f)
+		nested := false
+		if err == nil && in.State == lock.Held {
+			nested, _ = lock.Carries(os.Getpid(), f)
+			nested = nested || in.Holder.Recorded && isAncestor(in.Holder.PID) && isSupervised(in.Holder.PID, f)
+		}
+		f.Close()
+		if nested {
+			return &lockError{name, &nestedError{in.Holder}}
+		}
+	}
+	return nil
+}
+
+// isSupervised reports whether the parent of a process carries the lock on f, as
+// that of lockrun's command does.
+func isSupervised(pid int, f *os.File) bool {
+	parent, err := parentOf(pid)
+	if err != nil {
+		return false
+	}
+	ok, err := lock.Carries(parent, f)
+	return ok && err == nil
+}
+
+// isAncestor reports whether a process is our parent, or his parent, and so on.
+func isAncestor(pid int) bool {
+	for p := os.Getppid(); p > 1; {
+		if p == pid {
+			return true
+		}
+		parent, err := parentOf(p)
+		if err != nil {
+			return false
+		}
+		p = parent
+	}
+	return false
+}
+
+// lockDescriptor is lockrun --fd N: it locks an open file of the caller, a shell
+// script. The lock is the caller's, until he closes it.
+func (h *holdFlags) lockDescriptor(fd int) error {
+	f := os.NewFile(uintptr(fd), "descriptor "+strconv.Itoa(fd))
+	if f == nil {
+		return fs.ErrInvalid
+	}
+	ctx, cancel := h.timeout.context()
+	defer cancel()
+	if !h.waits() {
+		return lock.TryFile(f, &lock.Options{Shared: h.shared})
+	}
+	return lock.AcquireFile(ctx, f, &lock.Options{Shared: h.shared})
+}
