@@ -190,7 +190,8 @@ func TestQueueForSlots(t *testing.T) {
 	var all sync.WaitGroup
 	for range jobs {
 		all.Go(func() {
-			cmd := c.command("-w", "--slots", strconv.Itoa(slots), "job", "--", "sh", "-c", script, "sh", dir)
+			cmd := exec.Command(lockrun, "-w", "--slots", strconv.Itoa(slots), "job", "--", "sh", "-c", script, "sh", dir)
+			cmd.Env = append(os.Environ(), "LOCKRUN_DIR="+c.dir)
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%v: %s", err, out)
 			}

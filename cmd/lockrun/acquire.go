@@ -26,7 +26,7 @@ func (h *holdFlags) acquire(names []lockName, keep bool) (*hold, error) {
 	begin := time.Now()
 	ctx, cancel := h.timeout.context()
 	defer cancel()
-	held := &hold{tree: h.span == spanTree}
+	held := &hold{name: names[0], tree: h.span == spanTree}
 	names = slices.Clone(names)
 	slices.SortFunc(names, func(a, b lockName) int { return cmp.Compare(a.path, b.path) })
 	for _, name := range names {
@@ -36,6 +36,15 @@ func (h *holdFlags) acquire(names []lockName, keep bool) (*hold, error) {
 		}
 	}
 	held.waited = time.Since(begin)
+	if h.pidFile != "" {
+		// It is locked too: whoever asks by it is told the truth.
+		f, err := pidfile.TryOpen(h.pidFile, nil)
+		if err != nil {
+			held.release()
+			return nil, &lockError{lockName{given: h.pidFile, path: h.pidFile}, err}
+		}
+		held.locks = append(held.locks, heldLock{f.Lock(), f})
+	}
 	return held, nil
 }
 

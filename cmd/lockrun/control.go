@@ -38,6 +38,7 @@ type request struct {
 	Command  []string `json:"command,omitempty"`
 	Base64   [][]byte `json:"command_base64,omitempty"` // if it is not UTF-8, which JSON has to be
 
+	schedule pidfile.Schedule
 	answered chan answer   // takes one without blocking
 	done     chan struct{} // closed when the answer was sent, or nobody waits for it
 }
@@ -60,6 +61,7 @@ type answer struct {
 	Supervisor int      `json:"supervisor,omitempty"`
 	PID        int      `json:"pid,omitempty"`
 	Command    []string `json:"command,omitempty"`
+	Message    string   `json:"message,omitempty"` // what the command says of itself
 }
 
 func (r *request) answer(a answer) { r.answered <- a }

@@ -163,6 +163,7 @@ func (s *supervisor) leaveAlone() {
 
 // take does what a request asks for, or begins to.
 func (s *supervisor) take(r *request) {
+	s.requests = append(slices.DeleteFunc(s.requests, (*request).gone), r)
 	switch r.Do {
 	case doState:
 		r.answer(s.describe())
@@ -202,12 +203,20 @@ func (s *supervisor) takeReady(r *request) {
 func (s *supervisor) takeStop(r *request, schedule pidfile.Schedule) {
 	refuseAll(&s.restarts, exitHeld, "it is being stopped")
 	s.stops = append(s.stops, r)
+	if s.command == 0 {
+		stopTimer(&s.pause)
+		return
+	}
 	s.endBy(schedule)
 }
 
 func (s *supervisor) takeRestart(r *request, schedule pidfile.Schedule) {
-	if len(s.stops) > 0 {
+	switch {
+	case len(s.stops) > 0:
 		r.refuse(exitHeld, "it is being stopped")
+		return
+	case s.command == 0 && s.pause == nil:
+		r.refuse(exitStatusNone, "it has ended")
 		return
 	}
 	if len(r.Command) > 0 {
@@ -217,8 +226,12 @@ func (s *supervisor) takeRestart(r *request, schedule pidfile.Schedule) {
 			return
 		}
 	}
+	r.schedule = schedule
 	s.restarts = append(s.restarts, r)
-	if s.ending == nil {
+	switch {
+	case s.command == 0:
+		s.launchAgain()
+	case s.ending == nil && len(s.relaunched) == 0:
 		s.endBy(schedule)
 	}
 }
@@ -228,33 +241,26 @@ func (s *supervisor) takeRestart(r *request, schedule pidfile.Schedule) {
 // started after he asked; so one start does for all who are there by now, up to
 // the first one who wants another command.
 func (s *supervisor) launchAgain() {
-	asked := s.restarts
-	if len(asked[0].Command) > 0 {
-		s.cmd.argv = asked[0].Command
-	}
-	n := 1
-	for n < len(asked) && len(asked[n].Command) == 0 {
+	stopTimer(&s.pause)
+	n := 0
+	for n < len(s.restarts) && (n == 0 || len(s.restarts[n].Command) == 0) {
 		n++
 	}
-	asked, s.restarts = asked[:n], asked[n:]
-
+	s.relaunched, s.restarts = s.restarts[:n:n], s.restarts[n:]
+	if n > 0 && len(s.relaunched[0].Command) > 0 {
+		s.cmd.argv = s.relaunched[0].Command
+	}
 	s.launch()
-	if s.err != nil {
-		refuseAll(&asked, s.status, "%v", s.err)
-		refuseAll(&s.restarts, s.status, "%v", s.err)
+	if s.err == nil {
+		s.awaitReady()
 		return
 	}
-	for _, r := range asked {
-		r.answer(s.describe())
+	refuseAll(&s.relaunched, s.status, "%v", s.err)
+	refuseAll(&s.restarts, s.status, "%v", s.err)
+	if s.policy.wanted() {
+		complain("%s: %v", s.name(), s.err)
+		s.respawnLater()
 	}
-	if len(s.restarts) > 0 {
-		schedule := pidfile.DefaultSchedule(syscall.SIGTERM)
-		if r := s.restarts[0]; r.Schedule != "" {
-			schedule, _ = pidfile.ParseSchedule(r.Schedule, syscall.SIGTERM)
-		}
-		s.endBy(schedule)
-	}
-	s.tellReady()
 }
 
 // tellReady answers those who wait until the command runs, if it does.
@@ -271,16 +277,16 @@ func (s *supervisor) tellReady() {
 // state is that of the instance, as status prints it.
 func (s *supervisor) state() string {
 	switch {
-	case s.ending != nil:
+	case s.ending != nil || s.stopping:
 		return stateStopping
-	case s.command == 0:
+	case !s.up || s.command == 0:
 		return stateStarting
 	}
 	return stateRunning
 }
 
 func (s *supervisor) describe() answer {
-	return answer{State: s.state(), Supervisor: os.Getpid(), PID: s.command, Command: s.cmd.argv}
+	return answer{State: s.state(), Supervisor: os.Getpid(), PID: s.command, Command: s.cmd.argv, Message: s.says}
 }
 
 // lastAnswers are given when the lock is free.
@@ -288,11 +294,11 @@ func (s *supervisor) lastAnswers() {
 	for _, r := range s.stops {
 		r.answer(answer{State: stateStopped, Supervisor: os.Getpid()})
 	}
-	waiting := slices.Concat(s.stops, s.restarts, s.ready)
 	s.stops = nil
 	refuseAll(&s.restarts, exitStatusNone, "it has ended")
+	refuseAll(&s.relaunched, exitStatusNone, "it has ended")
 	refuseAll(&s.ready, exitStatusNone, "it has ended")
-	for _, r := range waiting {
+	for _, r := range s.requests {
 		<-r.done
 	}
 }

@@ -23,6 +23,9 @@ func (e *execError) Error() string { return e.text }
 type command struct {
 	argv []string
 	env  []string // beside our own
+
+	readyFD   int // of the command, which gets readyPipe there
+	readyPipe *os.File
 }
 
 // start executes the command as a child with our standard descriptors, and those
@@ -38,14 +41,13 @@ func (c *command) start(ownGroup bool) (pid int, err error) {
 		return 0, err
 	}
 	attr := &syscall.ProcAttr{
-		Env:   append(ownEnvironment(), c.env...),
-		Files: []uintptr{0, 1, 2},
+		Env:   c.environment(),
+		Files: c.files(),
 		Sys:   &syscall.SysProcAttr{Setpgid: ownGroup},
 	}
 	pid, err = syscall.ForkExec(path, argv, attr)
 	if err == unix.ENOEXEC {
-		// A script without "#!", which execvp(3) gives to the shell too.
-		pid, err = syscall.ForkExec("/bin/sh", append([]string{"/bin/sh", path}, argv[1:]...), attr)
+		pid, err = syscall.ForkExec("/bin/sh", shellScript(path, argv), attr)
 	}
 	if err != nil {
 		return 0, execFailure(argv[0], path, err)
@@ -53,11 +55,53 @@ func (c *command) start(ownGroup bool) (pid int, err error) {
 	return pid, nil
 }
 
-// ownEnvironment is our environment, without what an outer lockrun told us.
-func ownEnvironment() []string {
-	return slices.DeleteFunc(os.Environ(), func(v string) bool {
-		return strings.HasPrefix(v, "LOCKRUN_WAITED=") || strings.HasPrefix(v, "LOCKRUN_SLOT=")
+// exec executes the command in place of this process. It returns an *execError.
+func (c *command) exec() error {
+	path, err := lookPath(c.argv[0])
+	if err != nil {
+		return err
+	}
+	err = syscall.Exec(path, c.argv, c.environment())
+	if err == unix.ENOEXEC {
+		err = syscall.Exec("/bin/sh", shellScript(path, c.argv), c.environment())
+	}
+	return execFailure(c.argv[0], path, err)
+}
+
+// shellScript is the command line for a script without "#!", which execvp(3) gives
+// to the shell too.
+func shellScript(path string, argv []string) []string {
+	return append([]string{"/bin/sh", path}, argv[1:]...)
+}
+
+// files are the command's first descriptors: ours, and the pipe. Those between that
+// we were started with and pass on stay what they are.
+func (c *command) files() []uintptr {
+	files := []uintptr{0, 1, 2}
+	if c.readyPipe == nil {
+		return files
+	}
+	for fd := len(files); fd < c.readyFD; fd++ {
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		if err != nil || flags&unix.FD_CLOEXEC != 0 {
+			files = append(files, ^uintptr(0)) // closed
+			continue
+		}
+		files = append(files, uintptr(fd))
+	}
+	return append(files, c.readyPipe.Fd())
+}
+
+// environment is the command's: ours, without what an outer lockrun told us, and
+// what is added.
+func (c *command) environment() []string {
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return name == "LOCKRUN_SLOT" || slices.ContainsFunc(c.env, func(own string) bool {
+			return strings.HasPrefix(own, name) && own[len(name)] == '='
+		})
 	})
+	return append(env, c.env...)
 }
 
 // checkCommand returns why a command surely can't be executed.

@@ -47,6 +47,17 @@ Flags of lockrun and lockrun start
       --no-pid          lock LOCK, whatever it holds, and do not write into it
       --keep            empty LOCK at the end (start PATH removes it)
       --remove          remove LOCK at the end (else it is emptied and stays)
+      --pidfile FILE    write the PID there too
+      --max-time D      end the command after D; exit with 124
+      --kill-after D    kill it when it runs D longer, 10 s by default
+      --restart WORD    no, on-failure or always: start the command again when
+                        it ends; --max-restarts N or N/D bounds that
+      --on-exit STRING  run /bin/sh -c STRING at each end; LOCKRUN_STATUS is set
+      --ready WORD      the command is up when it was executed (exec), says so
+                        (notify, sd_notify(3); fd:N, a newline to that descriptor),
+                        or accepts connections (tcp:HOST:PORT)
+      --ready-timeout D end it when it is not up in D, 60 s by default; exit 124
+      --exec            run: become the command, which then holds LOCK alone
       --log FILE        start: append the command's output to FILE
 
 lockrun restart ends the command and starts it again, or COMMAND instead, under

@@ -34,6 +34,7 @@ type holdFlags struct {
 	noPID     bool
 	keep      bool
 	remove    bool
+	pidFile   string // another one, for other tools
 	span      spanValue
 }
 
@@ -54,6 +55,7 @@ func (h *holdFlags) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&h.noPID, "no-pid", false, "")
 	fs.BoolVar(&h.keep, "keep", false, "")
 	fs.BoolVar(&h.remove, "remove", false, "")
+	fs.StringVar(&h.pidFile, "pidfile", "", "")
 	fs.Var(&h.span, "hold", "")
 }
 
@@ -98,6 +100,8 @@ func (h *holdFlags) check() error {
 		return errors.New("--shared and --remove contradict each other: others may hold LOCK too")
 	case (h.shared || h.slots > 0 || len(h.more) > 0) && (word == ifHeldReplace || word == ifHeldQueue):
 		return fmt.Errorf("--if-held %s is for one lock with one holder, not for --shared, --slots or --lock", word)
+	case h.changed("pidfile") && h.pidFile == "":
+		return errors.New("--pidfile needs the name of a file")
 	case h.reentrant && (h.slots > 0 || len(h.more) > 0):
 		return errors.New("--reentrant is for one lock, not for --slots or --lock")
 	}
@@ -229,6 +233,7 @@ func (v *spanValue) Set(s string) error {
 // hold is what is held while the command runs: one lock, or several that were
 // taken in this order.
 type hold struct {
+	name   lockName // the first that was named
 	locks  []heldLock
 	tree   bool          // see spanTree
 	slot   int           // 0 without slots

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ func (c *commandLine) locks() []lockName { return append([]lockName{c.lock}, c.m
 // options are the flags of run and start.
 type options struct {
 	holdFlags
+	policy
 	shell string // -c
 	dash  func() int
 }
@@ -29,6 +31,9 @@ type options struct {
 func (o *options) register(fs *pflag.FlagSet) {
 	o.dash = fs.ArgsLenAtDash
 	o.holdFlags.register(fs)
+	o.limits.register(fs)
+	o.respawn.register(fs)
+	o.readiness.register(fs)
 	fs.StringVarP(&o.shell, "command", "c", "", "")
 }
 
@@ -57,7 +62,13 @@ func (o *options) read(operands []string) (commandLine, error) {
 		}
 		c.more = append(c.more, name)
 	}
-	return c, o.holdFlags.check()
+	if o.pidFile != "" {
+		// The daemon's working directory is another one.
+		if o.pidFile, err = filepath.Abs(o.pidFile); err != nil {
+			return c, err
+		}
+	}
+	return c, cmp.Or(o.holdFlags.check(), o.limits.check(), o.respawn.check(), o.readiness.check())
 }
 
 // command returns what is to be run, under what is held.

@@ -1,6 +1,10 @@
 package main
 
-import "strconv"
+import (
+	"errors"
+	"os"
+	"strconv"
+)
 
 // runCommand is lockrun LOCK -- COMMAND: it runs the command in the foreground.
 func runCommand(args []string) int {
@@ -9,6 +13,7 @@ func runCommand(args []string) int {
 	o.register(flags)
 	showVersion := flags.BoolP("version", "V", false, "")
 	fd := flags.Int("fd", -1, "")
+	become := flags.Bool("exec", false, "")
 	if status, done := parse(flags, args); done {
 		return status
 	}
@@ -29,6 +34,13 @@ func runCommand(args []string) int {
 	if err != nil {
 		return usage("%v", err)
 	}
+	if *become {
+		for _, flag := range []string{"hold", "remove", "pidfile", "max-time", "restart", "ready", "on-exit"} {
+			if o.changed(flag) {
+				return usage("with --exec nobody is left for --%s: lockrun becomes the command", flag)
+			}
+		}
+	}
 	if err := o.checkNested(c.locks()); err != nil {
 		return o.refused(c.lock, err)
 	}
@@ -38,11 +50,41 @@ func runCommand(args []string) int {
 	if err != nil {
 		return o.refused(c.lock, err)
 	}
-	status, err := supervise(held, o.command(c.argv, held), nil, func() error { return nil })
+	if *become {
+		return o.become(c, held)
+	}
+	var control *control
+	if o.wanted() {
+		// Who stops it must reach us, who would start it again.
+		if control, err = listenControl(c.lock); err != nil {
+			complain("%s: no control socket: %v", c.lock.given, err)
+		}
+	}
+	status, err := supervise(held, o.command(c.argv, held), o.policy, control, func() error { return nil })
 	if err != nil {
 		complain("%s", supervisionError(c.lock, err))
 	}
 	return status
+}
+
+// become makes this process the command. The inherited descriptor is the lock; there
+// is nobody to unlock or to clean up at the command's end.
+func (o *options) become(c commandLine, held *hold) int {
+	err := held.write(os.Getpid())
+	if err == nil {
+		_, err = held.inherit()
+	}
+	if err == nil {
+		cmd := o.command(c.argv, held)
+		err = cmd.exec()
+	}
+	held.release()
+	complain("%s", supervisionError(c.lock, err))
+	var e *execError
+	if errors.As(err, &e) {
+		return e.status
+	}
+	return exitStatus(err)
 }
 
 // runDescriptor is lockrun --fd N.

@@ -64,7 +64,7 @@ func start(args []string) int {
 		// Only in the log: the command runs without it too.
 		complain("%s: no control socket: %v", c.lock.given, err)
 	}
-	status, err := supervise(held, o.command(c.argv, held), control, d.Ready)
+	status, err := supervise(held, o.command(c.argv, held), o.policy, control, d.Ready)
 	if err != nil {
 		d.Fail(status, reason{supervisionError(c.lock, err), err})
 	}

@@ -136,7 +136,11 @@ func (i *instance) exitStatus() int {
 func (i *instance) sentence() string {
 	switch i.state() {
 	case stateRunning, stateStarting, stateStopping:
-		return i.state() + ", held by " + who(i.status.Holder)
+		s := i.state()
+		if i.supervisor.Message != "" {
+			s += " (" + i.supervisor.Message + ")"
+		}
+		return s + ", held by " + who(i.status.Holder)
 	case stateStragglers:
 		return fmt.Sprintf("stragglers: process %d is recorded, but the lock is held by %s", i.status.PID, who(i.status.Holder))
 	case stateStale:
@@ -180,6 +184,7 @@ type instanceJSON struct {
 	Path       string     `json:"path"`
 	State      string     `json:"state"`
 	Reason     string     `json:"reason,omitempty"`
+	Message    string     `json:"message,omitempty"`
 	Supervisor int        `json:"supervisor,omitempty"`
 	PID        int        `json:"pid,omitempty"`
 	UID        *int       `json:"uid,omitempty"`
@@ -190,7 +195,7 @@ type instanceJSON struct {
 }
 
 func (i *instance) json() instanceJSON {
-	j := instanceJSON{Name: i.name.given, Path: i.name.path, State: i.state(), Supervisor: i.supervisor.Supervisor}
+	j := instanceJSON{Name: i.name.given, Path: i.name.path, State: i.state(), Supervisor: i.supervisor.Supervisor, Message: i.supervisor.Message}
 	if j.State == stateUnknown {
 		j.Reason = hint(i.err)
 	}

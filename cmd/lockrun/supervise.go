@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,35 +23,75 @@ import (
 type supervisor struct {
 	hold    *hold
 	cmd     command
+	policy  policy
 	tty     *terminal // nil without a controlling terminal
 	control *control  // nil in the foreground
 	signals chan os.Signal
+	started func() error // is told when the command is up for the first time; then nil
 
-	command int                    // PID; 0 when none runs
-	ended   chan func() waitStatus // the command has ended, and is reaped by calling it
+	command  int                    // PID; 0 when none runs
+	launches int                    // how many there were
+	launched time.Time              // the last one
+	ended    chan func() waitStatus // the command has ended, and is reaped by calling it
 
-	ending   *ending    // nil unless the command is to end because somebody asked for it
-	stops    []*request // those who asked that it stays ended
-	restarts []*request // those who asked for another one
-	ready    []*request // those who wait until it runs
+	up         bool        // the command is ready
+	tooSlow    bool        // it was not in time
+	readyTimer *time.Timer // until it has to be
+	endProbe   func()      // nil without a probe
+	notices    chan notice // of its readiness
+	heard      chan heardNotice
+	says       string // what it says of itself
+	stopping   bool   // it says so
+
+	limit    *time.Timer // --max-time
+	timedOut bool
+
+	requests   []*request // those that may not have got their answer yet
+	ending     *ending    // nil unless the command is to end because somebody asked for it
+	stops      []*request // those who asked that it stays ended
+	restarts   []*request // those who asked for another one
+	relaunched []*request // those of them whose command was launched, and is not ready yet
+	ready      []*request // those who wait until it runs
+
+	pause    *time.Timer // until it is started again
+	delay    time.Duration
+	respawns []time.Time
+	told     bool            // by a signal, to end for good
+	hangup   bool            // we got SIGHUP
+	onExit   <-chan struct{} // closed when --on-exit has ended
 
 	status      int   // exit status of the last command
 	interrupted bool  // it died of SIGINT
-	err         error // why it was not started
+	err         error // why it was not started, or did not become ready
+}
+
+// policy is what the supervisor does beside running the command once.
+type policy struct {
+	limits
+	respawn
+	readiness
+}
+
+// heardNotice is a notice of a process that may be one of ours.
+type heardNotice struct {
+	sender int
+	notice notice
 }
 
 type waitStatus = syscall.WaitStatus
 
 // supervise runs the command and returns its exit status. It hears requests by
-// control, which may be nil and is closed. started is called when the command
-// was really executed. The lock is free afterwards, on every path.
-func supervise(h *hold, cmd command, control *control, started func() error) (status int, err error) {
+// control, which may be nil and is closed. started is called when the command is
+// up for the first time. The lock is free afterwards, on every path.
+func supervise(h *hold, cmd command, policy policy, control *control, started func() error) (status int, err error) {
 	s := &supervisor{
 		hold:    h,
 		cmd:     cmd,
+		policy:  policy,
 		tty:     controllingTerminal(),
 		control: control,
 		signals: make(chan os.Signal, 64),
+		started: started,
 		ended:   make(chan func() waitStatus, 1),
 	}
 	defer s.release()
@@ -68,6 +109,11 @@ func supervise(h *hold, cmd command, control *control, started func() error) (st
 	if err != nil {
 		return exitSystem, err
 	}
+	if policy.ready.how != readyExec {
+		if err := s.prepareReady(); err != nil {
+			return exitSystem, err
+		}
+	}
 	catch(s.signals, endingSignals)
 	if s.launch(); s.err != nil {
 		return s.status, s.err
@@ -82,19 +128,32 @@ func supervise(h *hold, cmd command, control *control, started func() error) (st
 			catch(s.signals, stopSignals)
 		}
 	}()
-	if err := started(); err != nil {
-		s.signal(syscall.SIGTERM)
-	}
-	for s.command != 0 {
+	s.awaitReady()
+	for s.command != 0 || s.pause != nil || s.onExit != nil {
 		select {
 		case sig := <-s.signals:
 			s.forward(sig.(syscall.Signal))
 		case r := <-s.control.requests():
 			s.take(r)
+		case n := <-s.notices:
+			s.hear(n)
+		case h := <-s.heard:
+			if s.isOurs(h.sender) {
+				h.notice.launch = s.launches
+				s.hear(h.notice)
+			}
+		case <-due(s.readyTimer):
+			s.notReadyInTime()
+		case <-due(s.limit):
+			s.timeIsUp()
 		case <-s.ending.due():
 			s.goOnEnding()
+		case <-due(s.pause):
+			s.launchAgain()
 		case reap := <-s.ended:
 			s.commandEnded(reap)
+		case <-s.onExit:
+			s.onExit = nil
 		}
 	}
 	s.release()
@@ -120,9 +179,19 @@ func (s *supervisor) release() {
 // launch starts the command and records its PID. If that can't be done, s.status
 // and s.err say why.
 func (s *supervisor) launch() {
+	s.launches++
+	s.up, s.tooSlow, s.timedOut, s.stopping, s.says = false, false, false, false, ""
+	s.err = nil
+	pipe, err := s.readyPipe()
+	if err != nil {
+		s.status, s.err = exitSystem, err
+		return
+	}
+	s.cmd.readyFD, s.cmd.readyPipe = s.policy.ready.fd, pipe
 	// In the session of a terminal the command stays in our group, where
 	// Ctrl-C, Ctrl-Z and fg reach it; else it gets one of its own.
 	pid, err := s.cmd.start(s.ownGroup())
+	pipe.Close()
 	if err != nil {
 		var e *execError
 		s.status, s.err = exitSystem, err
@@ -132,19 +201,21 @@ func (s *supervisor) launch() {
 		return
 	}
 	s.command = pid
+	s.launched = time.Now()
 	go func() { s.ended <- awaitEnd(pid) }()
 	if err := s.hold.write(pid); err != nil {
 		// Ours stands there, and we carry the lock too.
 		complain("%v", err)
 	}
+	s.limitTime()
 }
 
 // ownGroup reports whether the command leads a process group.
 func (s *supervisor) ownGroup() bool { return s.tty == nil }
 
-// finish reaps the command, and starts it again if somebody asked for that.
+// finish reaps the command, and sees to what comes after it.
 func (s *supervisor) finish(reap func() waitStatus) {
-	if len(s.restarts) > 0 {
+	if len(s.restarts) > 0 || s.policy.wanted() {
 		// In between, the process that the file names is us: its number is
 		// never that of a process that was reaped.
 		if err := s.hold.write(os.Getpid()); err != nil {
@@ -154,14 +225,33 @@ func (s *supervisor) finish(reap func() waitStatus) {
 	ws := reap()
 	s.command = 0
 	s.interrupted = ws.Signaled() && ws.Signal() == syscall.SIGINT
+	s.told = s.told || s.hangup && ws.Signaled() && ws.Signal() == syscall.SIGHUP
 	s.status = ws.ExitStatus()
 	if ws.Signaled() {
 		s.status = exitSignalled + int(ws.Signal())
 	}
+	if s.timedOut {
+		s.status, s.interrupted = exitTimeout, false
+	}
+	if !s.up {
+		s.err = s.readyError()
+	}
 	s.ending.stop()
 	s.ending = nil
-	if len(s.restarts) > 0 {
+	stopTimer(&s.limit)
+	stopTimer(&s.readyTimer)
+	if s.endProbe != nil {
+		s.endProbe()
+	}
+	s.runOnExit(s.status)
+	refuseAll(&s.relaunched, s.status, "%v", s.err)
+	switch {
+	case len(s.stops) > 0 || s.told:
+	case len(s.restarts) > 0:
 		s.launchAgain()
+	case s.started != nil: // it never was ready
+	case s.policy.after(s.status):
+		s.respawnLater()
 	}
 }
 
@@ -190,6 +280,19 @@ func catch(c chan<- os.Signal, signals []os.Signal) {
 // started, a SIGUSR1 could be deadly.
 func (s *supervisor) forward(sig syscall.Signal) {
 	switch sig {
+	case unix.SIGTERM, unix.SIGINT, unix.SIGQUIT:
+		// Who says so does not mean the command alone.
+		s.told = true
+		s.giveUpRestarts("the supervisor was told to end by " + unix.SignalName(sig))
+	case unix.SIGHUP:
+		s.hangup = true
+	}
+	if s.pause != nil && (s.told || s.hangup) {
+		stopTimer(&s.pause)
+		s.status, s.interrupted = exitSignalled+int(sig), sig == unix.SIGINT
+		return
+	}
+	switch sig {
 	case unix.SIGINT, unix.SIGQUIT, unix.SIGWINCH:
 		// In the foreground they come from the terminal, which gave them to
 		// the command as well.
@@ -200,10 +303,6 @@ func (s *supervisor) forward(sig syscall.Signal) {
 		s.signal(sig)
 		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 		return
-	}
-	if sig == unix.SIGTERM || sig == unix.SIGINT || sig == unix.SIGQUIT {
-		// Who says so does not mean the command alone.
-		s.giveUpRestarts("the supervisor was told to end by " + unix.SignalName(sig))
 	}
 	s.signal(sig)
 }

@@ -31,6 +31,15 @@ func awaitEnd(pid int) (reap func() waitStatus) {
 	}
 }
 
+// awaitChild is awaitEnd for another child beside the command.
+func awaitChild(pid int) (reap func() waitStatus) {
+	for {
+		if _, err := waitForEnd(unix.P_PID, pid); err != unix.EINTR {
+			return func() waitStatus { return wait4(pid) }
+		}
+	}
+}
+
 func wait4(pid int) (ws waitStatus) {
 	for {
 		if _, err := syscall.Wait4(pid, &ws, 0, nil); err != syscall.EINTR {

@@ -19,6 +19,8 @@ func awaitEnd(pid int) (reap func() waitStatus) {
 	}
 }
 
+func awaitChild(pid int) (reap func() waitStatus) { return awaitEnd(pid) }
+
 // groupIsEmpty can't tell.
 func groupIsEmpty(int) bool { return true }
 
