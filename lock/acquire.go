@@ -223,12 +223,26 @@ func (r *request) try() (*Lock, error) {
 			return l, err
 		}
 		refusal := r.refusal(held, refusals >= walkAfter)
-		if refusal.Holder.PID != 0 || refusals == len(patience) {
+		named := refusal.Holder.PID != 0 && !refusal.mayBeLooking()
+		if named || refusals == len(patience) {
 			return nil, refusal
 		}
 		time.Sleep(patience[refusals])
 		refusals++
 	}
+}
+
+// mayBeLooking reports whether the holder that was found may be one who only
+// looks whether the lock is free. On a busy machine he can be held up while he
+// has it, long enough to be found:
+//
+//  1. Status takes the lock, shared, and loses its CPU.
+//  2. A start is refused, searches all processes, and finds status.
+//  3. Status goes on and lets go.
+//
+// So it takes all of patience to be refused by a shared lock.
+func (e *HeldError) mayBeLooking() bool {
+	return e.Holder.Shared && !e.Holder.Recorded && !e.Deleted
 }
 
 // refusal finds out who refuses. With walk all processes are searched.
