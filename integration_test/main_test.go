@@ -3,6 +3,14 @@
 // Package integration_test runs lockrun, and programs that use the library, as
 // real processes: under real kernels' locks, on real terminals, beside real
 // servers.
+//
+// Tests that count on many rounds do some of them, a few with -short, and as
+// many as the project promises with LOCKRUN_TEST_FULL=1, which takes about half
+// an hour on two cores:
+//
+//	LOCKRUN_TEST_FULL=1 go test -v -timeout 2h ./integration_test
+//
+// With -v they say how many there were.
 package integration_test
 
 import (
@@ -77,6 +85,18 @@ func runTests(m *testing.M) int {
 }
 
 const runVariable = "LOCKRUN_TEST_RUN"
+
+// sized returns how many rounds a test does: with -short, as a rule, and with
+// LOCKRUN_TEST_FULL=1.
+func sized(short, rule, full int) int {
+	switch {
+	case os.Getenv("LOCKRUN_TEST_FULL") == "1":
+		return full
+	case testing.Short():
+		return short
+	}
+	return rule
+}
 
 // leftBehind returns the processes, with their command lines, that this test
 // run started and that are still there.

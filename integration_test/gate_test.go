@@ -1,0 +1,94 @@
+//go:build linux
+
+package integration_test
+
+import (
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// gate holds up a thread, and what it starts, at the entry of certain system
+// calls (seccomp_unotify(2)). So a test can do something at that instant, where
+// it would have to sleep and hope.
+type gate struct {
+	fd int
+	at atomic.Pointer[func(seccompNotif)]
+}
+
+// A seccomp filter, struct seccomp_notif and struct seccomp_notif_resp.
+const (
+	seccompSetModeFilter     = 1
+	seccompFilterNewListener = 1 << 3
+	seccompRetAllow          = 0x7fff0000
+	seccompRetUserNotif      = 0x7fc00000
+	seccompUserNotifContinue = 1
+	seccompNotifRecv         = 0xc0502100
+	seccompNotifSend         = 0xc0182101
+)
+
+type seccompNotif struct {
+	id         uint64
+	pid, flags uint32
+	nr         int32
+	arch       uint32
+	ip         uint64
+	args       [6]uint64
+}
+
+type seccompResponse struct {
+	id    uint64
+	value int64
+	error int32
+	flags uint32
+}
+
+// newGate puts a gate before the calling thread, for ever.
+func newGate(calls ...uint32) (*gate, error) {
+	filter := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}} // the number of the call
+	for i, nr := range calls {
+		filter = append(filter, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: nr, Jt: uint8(len(calls) - i)})
+	}
+	filter = append(filter,
+		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: seccompRetAllow},
+		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: seccompRetUserNotif})
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	fd, _, errno := unix.Syscall(unix.SYS_SECCOMP, seccompSetModeFilter, seccompFilterNewListener, uintptr(unsafe.Pointer(&program)))
+	if errno != 0 {
+		return nil, errno
+	}
+	g := &gate{fd: int(fd)}
+	go g.serve()
+	return g, nil
+}
+
+func (g *gate) serve() {
+	for {
+		var n seccompNotif
+		switch _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(g.fd), seccompNotifRecv, uintptr(unsafe.Pointer(&n))); errno {
+		case 0:
+		case unix.EINTR, unix.ENOENT: // the thread was killed meanwhile
+			continue
+		default:
+			panic(errno)
+		}
+		go func() {
+			if at := g.at.Load(); at != nil {
+				(*at)(n)
+			}
+			answer := seccompResponse{id: n.id, flags: seccompUserNotifContinue}
+			unix.Syscall(unix.SYS_IOCTL, uintptr(g.fd), seccompNotifSend, uintptr(unsafe.Pointer(&answer)))
+		}()
+	}
+}
+
+// set says what is to be done when somebody comes to the gate; he goes on when
+// that has returned.
+func (g *gate) set(at func(seccompNotif)) {
+	if at == nil {
+		g.at.Store(nil)
+		return
+	}
+	g.at.Store(&at)
+}
