@@ -275,6 +275,12 @@ func holdersToSignal(path string, f *os.File) ([]*process, error) {
 // awaitStop waits until the lock on f is free, or is held by a new instance
 // that was in the queue for it, for at most d. From time to time it leaves the
 // queue to see whether that is so.
+//
+// Race, closed by looking first whether the targets have ended:
+//
+//  1. The recorded process, a target, is seen with the lock.
+//  2. It ends. Its children have the lock still.
+//  3. All targets have ended: the recorded one is taken for a new instance.
 func awaitStop(ctx context.Context, f *os.File, targets []*process, d time.Duration) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
@@ -288,11 +294,12 @@ func awaitStop(ctx context.Context, f *os.File, targets []*process, d time.Durat
 		if turn.Err() == nil {
 			return false, err
 		}
+		ended := !slices.ContainsFunc(targets, func(p *process) bool { return !p.ended() })
 		in, err := lock.InspectFile(f)
 		if err != nil || in.State == lock.Free {
 			return err == nil, err
 		}
-		if in.Holder.Recorded && !slices.ContainsFunc(targets, func(p *process) bool { return !p.ended() }) {
+		if in.Holder.Recorded && ended {
 			return true, nil
 		}
 		if ctx.Err() != nil {
