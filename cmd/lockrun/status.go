@@ -107,10 +107,13 @@ func (i *instance) state() string {
 		case stateRunning, stateStarting, stateStopping:
 			return i.supervisor.State
 		}
-		if i.status.PID != 0 && !i.status.Holder.Recorded {
-			return stateStragglers
+		switch {
+		case i.status.PID == 0 || i.status.Holder.Recorded:
+			return stateRunning
+		case i.status.Holder.PID == 0:
+			return stateUnknown // it may be the recorded one, or not
 		}
-		return stateRunning
+		return stateStragglers
 	case pidfile.Stale:
 		return stateStale
 	case pidfile.Absent:
@@ -148,7 +151,15 @@ func (i *instance) sentence() string {
 	case stateStopped:
 		return "not running"
 	}
-	return "unknown: " + hint(i.err)
+	return "unknown: " + i.reason()
+}
+
+// reason says why the state is unknown.
+func (i *instance) reason() string {
+	if i.err != nil {
+		return hint(i.err)
+	}
+	return fmt.Sprintf("held by %s; process %d is recorded", who(i.status.Holder), i.status.PID)
 }
 
 // columns are the words of a row: state, PID, user, seconds since it took the
@@ -157,7 +168,7 @@ func (i *instance) sentence() string {
 func (i *instance) columns() []string {
 	row := []string{i.state(), "-", "-", "-", "-", "-"}
 	if i.state() == stateUnknown {
-		row[5] = "(" + oneLine(hint(i.err)) + ")"
+		row[5] = "(" + oneLine(i.reason()) + ")"
 	}
 	h := i.status.Holder
 	if h.PID == 0 {
@@ -197,7 +208,7 @@ type instanceJSON struct {
 func (i *instance) json() instanceJSON {
 	j := instanceJSON{Name: i.name.given, Path: i.name.path, State: i.state(), Supervisor: i.supervisor.Supervisor, Message: i.supervisor.Message}
 	if j.State == stateUnknown {
-		j.Reason = hint(i.err)
+		j.Reason = i.reason()
 	}
 	h := i.status.Holder
 	if h.PID == 0 {
