@@ -14,6 +14,8 @@ import (
 	"sync"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf16"
 
 	"github.com/lockrun/lockrun/lock"
 	"github.com/lockrun/lockrun/pidfile"
@@ -234,10 +236,25 @@ func printJSON(w io.Writer, all []instance) {
 	for n := range all {
 		list[n] = all[n].json()
 	}
-	e := json.NewEncoder(w)
+	var text strings.Builder
+	e := json.NewEncoder(&text)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	e.Encode(list)
+	var safe strings.Builder
+	// The encoder leaves DEL, the C1 controls and what turns the direction of
+	// the text as they are. They can only stand in a string.
+	for _, r := range text.String() {
+		switch {
+		case r == '\n' || unicode.IsPrint(r):
+			safe.WriteRune(r)
+		default:
+			for _, u := range utf16.Encode([]rune{r}) {
+				fmt.Fprintf(&safe, `\u%04x`, u)
+			}
+		}
+	}
+	io.WriteString(w, safe.String())
 }
 
 // residentMemory returns the resident memory of a process in KiB.
