@@ -27,6 +27,10 @@ func statusInstances(t *testing.T) (command func(args ...string) *exec.Cmd, web 
 	runCmd(t, command(lockrun, "start", "web", "--", "sh", "-c", "exec sleep 600", "\x1b[2J\n\xff"+strings.Repeat("x", 150))).want(t, 0, "")
 	t.Cleanup(func() { runCmd(t, command(lockrun, "stop", "web")) })
 	web = pidIn(t, filepath.Join(dir, "web.pid"))
+	eventually(t, "the shell has become sleep", func() bool {
+		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", web))
+		return string(comm) == "sleep\n"
+	})
 	runCmd(t, command(lockrun, "old", "--", "true")).want(t, 0, "")
 	filesWrite(t, filepath.Join(dir, "dead.pid"), filesNobodysPID, 0o600)
 	filesMust(t, os.Symlink("nowhere", filepath.Join(dir, "link.pid")))
