@@ -136,11 +136,14 @@ func lookAndStart(args []string) int {
 			}
 		})
 	}
-	for _, args := range [][]string{{"status"}, {"list", "--all"}, {"status", "keeps"}, {"status", "--json", "removes", "keeps"}} {
+	for _, args := range [][]string{{"status", "removes", "silent"}, {"list", "--all"}, {"status", "keeps"}, {"status", "--json", "removes", "keeps"}} {
 		lookers.Go(func() {
 			for !isOver() {
-				if out, _ := exec.Command(lockrun, args...).CombinedOutput(); strings.Contains(string(out), "unknown") {
-					fail("%v: %s", args, out)
+				var stderr strings.Builder
+				cmd := exec.Command(lockrun, args...)
+				cmd.Stderr = &stderr
+				if out, _ := cmd.Output(); stderr.Len() > 0 {
+					fail("%v: %s%s", args, out, stderr.String())
 				}
 				commands.Add(1)
 			}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -64,6 +65,32 @@ var filesBadNames = []struct{ name, operand string }{
 	{"restart", "restart"},
 	{"wait", "wait"},
 	{"list", "list"},
+	{"run", "run"},
+	{"signal", "signal"},
+	{"verify", "verify"},
+}
+
+// filesWords are all that takes a LOCK: the arguments, in which LOCK stands for
+// it, behind "--" wherever it could be a flag or a word.
+var filesWords = [][]string{
+	{"--", "LOCK", "--", "mkdir", "ran"},
+	{"--no-pid", "--", "LOCK", "--", "mkdir", "ran"},
+	{"--timeout=0.05", "--", "LOCK", "--", "mkdir", "ran"},
+	{"start", "--", "LOCK", "--", "mkdir", "ran"},
+	{"stop", "--", "LOCK"},
+	{"stop", "--dry-run", "--", "LOCK"},
+	{"signal", "--", "LOCK", "HUP"},
+	{"wait", "--timeout=0", "--", "LOCK"},
+	{"status", "--", "LOCK"},
+	{"status", "--json", "--", "LOCK"},
+	{"status", "--", "LOCK", "./other"},
+}
+
+// filesWord puts the operand into one of filesWords.
+func filesWord(word []string, operand string) []string {
+	args := slices.Clone(word)
+	args[slices.Index(args, "LOCK")] = operand
+	return args
 }
 
 func TestBadNames(t *testing.T) {
@@ -76,11 +103,8 @@ func TestBadNames(t *testing.T) {
 			filesMust(t, os.Mkdir(dir, 0o700))
 			before := filesSnapAll(t, parent)
 			// Behind "--" neither a flag nor the word of a subcommand is one.
-			for _, args := range [][]string{{"--"}, {"start", "--"}, {"stop", "--"}, {"status", "--"}, {"--no-pid", "--"}} {
-				args = append(args, bad.operand)
-				if args[0] != "stop" && args[0] != "status" {
-					args = append(args, "--", "mkdir", "ran")
-				}
+			for _, word := range filesWords {
+				args := filesWord(word, bad.operand)
 				cmd := filesCommand(t, lockrun, args...)
 				cmd.Dir = dir
 				cmd.Env = append(os.Environ(), "LOCKRUN_DIR="+dir)
@@ -151,6 +175,60 @@ func TestSlashesAreNoNames(t *testing.T) {
 	filesRun(t, "stop", path).want(t, 0, "")
 }
 
+// filesControls is what could fool a terminal: the C0 and C1 controls, the title
+// of the window, a line of one's own, text that runs from right to left, and
+// what is no UTF-8.
+const filesControls = "\x1b[2J\x1b]0;title\a\r\n\b\x7f\u009b31m\u202e\u2028\xff\xfe"
+
+// filesTame checks that nothing in an output moves a cursor but its own newlines
+// and tabs.
+func filesTame(t *testing.T, what any, output string) {
+	t.Helper()
+	if !utf8.ValidString(output) {
+		t.Errorf("%.200q: %q is no UTF-8", what, output)
+	}
+	for _, c := range output {
+		if c != '\n' && c != '\t' && !unicode.IsPrint(c) {
+			t.Errorf("%.200q: %q in %q", what, c, output)
+			return
+		}
+	}
+}
+
+// Neither the path of a lock nor the command line of its holder, which that may
+// change to whatever it likes, reaches a terminal as it is.
+func TestControlCharactersAreNotPrinted(t *testing.T) {
+	t.Parallel()
+	bash := need(t, "bash")
+	l := filepath.Join(t.TempDir(), "L"+filesControls)
+	background(t, exec.Command(lockrun, l, "--", bash, "-c", `exec -a "$1" sleep 600`, "bash", filesControls))
+	eventually(t, "the command line has changed", func() bool {
+		content, _ := os.ReadFile(l)
+		line, _ := os.ReadFile("/proc/" + strings.TrimSpace(string(content)) + "/cmdline")
+		return string(line) == filesControls+"\x00600\x00"
+	})
+	words := slices.DeleteFunc(slices.Clone(filesWords), func(word []string) bool {
+		return word[0] == "stop" && word[1] == "--" || word[0] == "signal" // the last thing that is done
+	})
+	words = append(words, []string{"signal", "--", "LOCK", "WINCH"}, []string{"signal", "--", "LOCK", filesControls}, []string{"stop", "--schedule", filesControls, "--", "LOCK"},
+		[]string{"stop", "--", "LOCK", filesControls}, []string{"wait", "--timeout", filesControls, "--", "LOCK"}, []string{"--" + filesControls, "LOCK"}, []string{"stop", "--", "LOCK"},
+		[]string{"status", "--", "LOCK"}, []string{"stop", "--", "LOCK"}, []string{"--keep", "--", "LOCK", "--", filesControls})
+	for _, word := range words {
+		args := filesWord(word, l)
+		if word[0] != "stop" || len(word) != 3 { // a terminal first, since stop ends it
+			x := ttyStart(t, append([]string{lockrun}, args...)...)
+			x.wait()
+			said := x.said()
+			filesTame(t, args, strings.ReplaceAll(said, "\r\n", "\n"))
+			if said == "" && word[0] != "signal" {
+				t.Errorf("%q says nothing", args)
+			}
+		}
+		r := filesRun(t, args...)
+		filesTame(t, args, r.stdout+r.stderr)
+	}
+}
+
 // What others could have prepared is no place for locks.
 func TestInstanceDirectoryThatCantBeTrusted(t *testing.T) {
 	t.Parallel()
@@ -218,11 +296,13 @@ func TestInstanceDirectoryThatCantBeTrusted(t *testing.T) {
 func filesRefusesInstances(t *testing.T, dir, parent, says string, become func(*exec.Cmd)) {
 	t.Helper()
 	before := filesSnapAll(t, parent)
-	// status has the statuses of an init script, in which 4 is "unknown".
-	for sub, want := range map[string]int{"--timeout=0": 77, "--timeout=5": 77, "--no-pid": 77, "start": 77, "stop": 77, "status": 4} {
-		args := []string{sub, "name"}
-		if sub != "stop" && sub != "status" {
-			args = append(args, "--", "true")
+	for _, word := range append(filesWords, []string{"list"}, []string{"list", "--all"}, []string{"status"}) {
+		args, want := word, 77
+		if slices.Contains(word, "LOCK") {
+			args = filesWord(word, "name")
+			if args[0] == "status" {
+				want = 4 // those of an init script: unknown
+			}
 		}
 		cmd := filesCommand(t, lockrun, args...)
 		cmd.Env = append(os.Environ(), "LOCKRUN_DIR="+dir)

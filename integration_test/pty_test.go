@@ -179,6 +179,23 @@ func (x *ttyTerminal) wait() syscall.WaitStatus {
 	return x.cmd.ProcessState.Sys().(syscall.WaitStatus)
 }
 
+// said returns what is on the terminal when its program has ended.
+func (x *ttyTerminal) said() (said string) {
+	x.t.Helper()
+	last := -1
+	eventually(x.t, "all is read", func() bool {
+		// What waits in the terminal can be read at once.
+		waiting, err := unix.IoctlGetInt(int(x.master.Fd()), unix.TIOCINQ)
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		said = x.output.String()
+		before := last
+		last = len(said)
+		return (err != nil || waiting == 0) && before == last
+	})
+	return said
+}
+
 func (x *ttyTerminal) path(name string) string { return filepath.Join(x.dir, name) }
 
 // lines returns the lines of a file, nil without one.
