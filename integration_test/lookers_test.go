@@ -206,14 +206,14 @@ func lookSlowly(args []string) int {
 	}
 	status := exec.Command(lockrun, "status", "-q", l)
 	holds, goOn, gone := make(chan bool), make(chan bool), make(chan error, 1)
-	tries := 0
+	var tries atomic.Int64
 	g.set(func(n seccompNotif) {
 		switch {
-		case n.args[1] == unix.LOCK_UN && tries == 0:
+		case n.args[1] == unix.LOCK_UN && tries.Load() == 0:
 			holds <- true
 			<-goOn
 		case n.args[1] == unix.LOCK_EX|unix.LOCK_NB:
-			if tries++; tries == last {
+			if tries.Add(1) == int64(last) {
 				close(goOn)
 				<-gone
 			}
@@ -226,8 +226,8 @@ func lookSlowly(args []string) int {
 		close(gone)
 	}()
 	if out, err := exec.Command(lockrun, l, "--", "true").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "start, which was to win at its attempt %d, after %d: %v, %s", last, tries, err, out)
-		if tries < last {
+		fmt.Fprintf(os.Stderr, "start, which was to win at its attempt %d, after %d: %v, %s", last, tries.Load(), err, out)
+		if tries.Load() < int64(last) {
 			close(goOn)
 			<-gone
 		}

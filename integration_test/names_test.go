@@ -305,6 +305,7 @@ func filesRefusesInstances(t *testing.T, dir, parent, says string, become func(*
 			}
 		}
 		cmd := filesCommand(t, lockrun, args...)
+		cmd.Dir = parent
 		cmd.Env = append(os.Environ(), "LOCKRUN_DIR="+dir)
 		become(cmd)
 		r := filesRunCmd(t, cmd)
