@@ -206,11 +206,12 @@ func lookSlowly(args []string) int {
 	}
 	status := exec.Command(lockrun, "status", "-q", l)
 	holds, goOn, gone := make(chan bool), make(chan bool), make(chan error, 1)
+	var held sync.Once
 	var tries atomic.Int64
 	g.set(func(n seccompNotif) {
 		switch {
-		case n.args[1] == unix.LOCK_UN && tries.Load() == 0:
-			holds <- true
+		case n.args[1] == unix.LOCK_UN: // by status; start does so when it has won
+			held.Do(func() { close(holds) })
 			<-goOn
 		case n.args[1] == unix.LOCK_EX|unix.LOCK_NB:
 			if tries.Add(1) == int64(last) {

@@ -12,7 +12,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -86,7 +86,7 @@ type recycler struct {
 	started chan error
 
 	failed                                 int
-	strangers, signals, tries              int
+	strangers, signals, tries, lost        int
 	byKind                                 map[string]int
 	stops, sends, nativeStops, nativeSends int
 }
@@ -101,8 +101,8 @@ func recycleMain(args []string, play func(*recycler)) int {
 	go r.startStrangers()
 	r.checkMeter()
 	play(r)
-	fmt.Printf("%d rounds %v: %d strangers (the number was missed %d times) got %d signals\n",
-		r.rounds, r.byKind, r.strangers, r.tries-r.strangers, r.signals)
+	fmt.Printf("%d rounds %v: %d strangers (after %d attempts too early, and %d too late) got %d signals\n",
+		r.rounds, r.byKind, r.strangers, r.tries-r.strangers-r.lost, r.lost, r.signals)
 	fmt.Printf("from lockrun stop (%d), lockrun signal (%d), pidfile.Stop (%d), pidfile.Signal (%d)\n",
 		r.stops, r.sends, r.nativeStops, r.nativeSends)
 	if r.failed > 0 {
@@ -194,7 +194,8 @@ func recycleEnd(cmd *exec.Cmd) {
 }
 
 // recycle gives a number to a stranger. The number is free a moment after /proc
-// has lost the process, and others may start something at the same time.
+// has lost the process. It returns nil if somebody else was given it meanwhile: a
+// new thread, of ours or of the lockrun that is held up, keeps it for long.
 func (r *recycler) recycle(number int) *exec.Cmd {
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		if time.Now().After(deadline) {
@@ -208,7 +209,19 @@ func (r *recycler) recycle(number int) *exec.Cmd {
 			return s
 		}
 		recycleEnd(s)
+		if exists(fmt.Sprintf("/proc/%d", number)) {
+			return nil
+		}
 	}
+}
+
+// lose is the end of a round in which the number went to somebody else: it is
+// played again.
+func (r *recycler) lose(in instance) {
+	if r.lost++; r.lost > r.rounds {
+		panic("the numbers go to others, time and again")
+	}
+	r.end(in)
 }
 
 // checkUnhurt ends a stranger and looks whether it was signalled.
@@ -300,7 +313,9 @@ func (r *recycler) await(in *instance, want int) {
 // number.
 func (in *instance) kill(pids ...int) {
 	for _, pid := range pids {
-		recycleMust(syscall.Kill(pid, syscall.SIGKILL))
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != unix.ESRCH { // it can be dying of what stop sent
+			recycleMust(err)
+		}
 		if pid == in.supervisor && in.reap != nil {
 			in.reap()
 		}
@@ -335,7 +350,7 @@ func (r *recycler) carries(pid int) (bool, error) {
 
 // recyclePlain: the stranger is there before stop is.
 func recyclePlain(r *recycler) {
-	for i := range r.rounds {
+	for i := 0; i < r.rounds; i++ {
 		var in instance
 		var s *exec.Cmd
 		kind, held := "", true
@@ -361,6 +376,11 @@ func recyclePlain(r *recycler) {
 			in = r.start(false)
 			in.kill(in.supervisor, in.command)
 			s = r.recycle(in.command)
+		}
+		if s == nil {
+			r.lose(in)
+			i--
+			continue
 		}
 		r.byKind[kind]++
 		if state, err := pidfile.Inspect(r.l); err != nil || (state.State == pidfile.Running) != held || state.Holder.PID == s.Process.Pid {
@@ -419,7 +439,7 @@ func recycleGated(r *recycler) {
 		fmt.Fprintln(os.Stderr, "seccomp:", err)
 		os.Exit(recycleMissing)
 	}
-	for i := range r.rounds {
+	for i := 0; i < r.rounds; i++ {
 		in := r.start(i%4 == 1)
 		where := "before pidfd_open"
 		if i/4%2 == 1 {
@@ -429,16 +449,21 @@ func recycleGated(r *recycler) {
 			where += ", unrecorded"
 			recycleMust(os.Truncate(r.l, 0))
 		}
-		r.byKind[where]++
-		var s *exec.Cmd
-		var came atomic.Bool
+		var stranger *exec.Cmd
+		var at bool
+		// A call that a signal interrupts comes a second time, and has to wait
+		// for what is done about the first.
+		var mu sync.Mutex
 		g.set(func(n seccompNotif) {
 			atOpen := n.nr == unix.SYS_PIDFD_OPEN
-			if atOpen != (i/4%2 == 0) || atOpen && int(n.args[0]) != in.command || came.Swap(true) {
+			mu.Lock()
+			defer mu.Unlock()
+			if at || atOpen != (i/4%2 == 0) || atOpen && int(n.args[0]) != in.command {
 				return
 			}
+			at = true
 			in.kill(in.supervisor, in.command)
-			s = r.recycle(in.command)
+			stranger = r.recycle(in.command)
 		})
 		// Who looked before the gate has found something, and who comes to it
 		// later, or looks again, may have not.
@@ -461,7 +486,16 @@ func recycleGated(r *recycler) {
 			}
 		}
 		g.set(nil)
-		if !came.Load() {
+		mu.Lock() // for the race detector, which does not see what goes through the kernel
+		came, s := at, stranger
+		mu.Unlock()
+		if came && s == nil {
+			r.lose(in)
+			i--
+			continue
+		}
+		r.byKind[where]++
+		if !came {
 			r.fail("round %d, %s: nobody came to the gate", i, where)
 		}
 		if state, err := pidfile.Inspect(r.l); i%3 != 1 && (err != nil || state.State == pidfile.Running) {

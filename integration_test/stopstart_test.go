@@ -160,12 +160,14 @@ func stopAsItDies(args []string) int {
 	}
 	var came atomic.Bool
 	g.set(func(seccompNotif) {
-		if !came.Swap(true) {
-			syscall.Kill(command, syscall.SIGKILL)
-			for alive(command) {
-				runtime.Gosched()
-			}
+		if came.Load() {
+			return
 		}
+		syscall.Kill(command, syscall.SIGKILL)
+		for alive(command) {
+			runtime.Gosched()
+		}
+		came.Store(true)
 	})
 	schedule := pidfile.Schedule{{Signal: syscall.SIGTERM, Wait: 20 * time.Millisecond}, {Signal: syscall.SIGKILL, Wait: 20 * time.Second}}
 	err = pidfile.Stop(context.Background(), args[0], schedule)
