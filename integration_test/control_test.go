@@ -202,14 +202,6 @@ func TestRestartOfWhatCanNotBeExecuted(t *testing.T) {
 	c.run("web", "--", "true").want(t, 0, "")
 }
 
-// ctlRounds is how often a test that can be made larger repeats something.
-func ctlRounds(quick, full int) int {
-	if os.Getenv("LOCKRUN_TEST_FULL") != "" {
-		return full
-	}
-	return quick
-}
-
 // TestRestartLetsNobodyIn: a rival that tries to start all the time does not win
 // during restarts, and neither does flock(1).
 func TestRestartLetsNobodyIn(t *testing.T) {
@@ -238,7 +230,7 @@ func TestRestartLetsNobodyIn(t *testing.T) {
 	if flock, err := exec.LookPath("flock"); err == nil {
 		rival(0, func() *exec.Cmd { return exec.Command(flock, "-n", filepath.Join(c.dir, "web.pid"), "true") })
 	}
-	rounds := ctlRounds(20, 200)
+	rounds := sized(10, 20, 200)
 	for range rounds {
 		c.run("restart", "web").want(t, 0, "")
 	}
@@ -262,7 +254,7 @@ func TestRestartStartStopAtOnce(t *testing.T) {
 	witness := filepath.Join(t.TempDir(), "W")
 	command := c.helper("ctl-witness", witness)
 	const atOnce = 50
-	deadline := time.Now().Add(time.Duration(ctlRounds(3, 60)) * time.Second)
+	deadline := time.Now().Add(time.Duration(sized(2, 3, 60)) * time.Second)
 	allowed := map[string]map[int]bool{
 		// 3: not running; 64: it is held by a start that has no socket yet.
 		"restart": {0: true, 3: true, 75: true},

@@ -182,7 +182,7 @@ func TestQueueForSlots(t *testing.T) {
 	c := newCtl(t)
 	const slots = 4
 	dir := t.TempDir()
-	jobs := ctlRounds(40, 1000)
+	jobs := sized(20, 40, 1000)
 	// A job makes a directory for its slot, which must not be there, and counts.
 	script := `mkdir "$1/$LOCKRUN_SLOT" || echo "two on $LOCKRUN_SLOT" >>"$1/violations"
 		test "$LOCKRUN_SLOT" -le 4 || echo "slot $LOCKRUN_SLOT" >>"$1/violations"

@@ -317,7 +317,7 @@ func TestReadyOfRedis(t *testing.T) {
 	redis, cli := need(t, "redis-server"), need(t, "redis-cli")
 	c := newCtl(t)
 	socket := filepath.Join(filepath.Dir(c.dir), "redis.sock")
-	for range ctlRounds(3, 100) {
+	for range sized(2, 3, 100) {
 		c.run("start", "--ready", "notify", "redis", "--", redis, "--supervised", "systemd", "--port", "0", "--unixsocket", socket, "--save", "", "--dir", filepath.Dir(c.dir)).want(t, 0, "")
 		if r := filesRunCmd(t, exec.Command(cli, "-s", socket, "ping")); r.stdout != "PONG\n" {
 			t.Fatalf("redis is ready, but: %v", r)
