@@ -212,7 +212,7 @@ func TestControlCharactersAreNotPrinted(t *testing.T) {
 		return string(line) == filesControls+"\x00600\x00"
 	})
 	words := slices.DeleteFunc(slices.Clone(filesWords), func(word []string) bool {
-		return word[0] == "stop" && word[1] == "--" || word[0] == "signal" // the last thing that is done
+		return word[0] == "stop" && word[1] == "--" || word[0] == "signal" || word[0] == "restart" // the last thing that is done
 	})
 	words = append(words, []string{"signal", "--", "LOCK", "WINCH"}, []string{"signal", "--", "LOCK", filesControls}, []string{"stop", "--schedule", filesControls, "--", "LOCK"},
 		[]string{"stop", "--", "LOCK", filesControls}, []string{"wait", "--timeout", filesControls, "--", "LOCK"}, []string{"--" + filesControls, "LOCK"}, []string{"stop", "--", "LOCK"},

@@ -369,3 +369,43 @@ func TestSecondPIDFile(t *testing.T) {
 		t.Error("it was written")
 	}
 }
+
+// A command that puts itself into the background is not under the lock any more,
+// and that is said where somebody reads it.
+func TestHintAtWhatIsLeftBehind(t *testing.T) {
+	t.Parallel()
+	c := newCtl(t)
+	dir := t.TempDir()
+	log, child := filepath.Join(dir, "log"), filepath.Join(dir, "child")
+	script := `sleep 600 </dev/null >/dev/null 2>&1 & echo $! >"$1"`
+	end := func() (pid int) {
+		pid = pidIn(t, child)
+		syscall.Kill(pid, syscall.SIGKILL)
+		filesMust(t, os.Remove(child))
+		return pid
+	}
+	c.run("start", "--log", log, "web", "--", "sh", "-c", script, "sh", child).want(t, 0, "")
+	eventually(t, "ended", func() bool { return c.run("status", "web").status == 3 })
+	pid := end()
+	want := fmt.Sprintf("lockrun: web: the command ended and left process %d (sleep 600) behind, without the lock; let it stay in the foreground, or use --hold tree\n", pid)
+	if got := filesContent(log); got != want {
+		t.Errorf("log %q; want %q", got, want)
+	}
+	// Not without a terminal, nor of a command that fails, or holds it all the same.
+	c.run("web", "--", "sh", "-c", script, "sh", child).want(t, 0, "")
+	end()
+	x := ttyShell(t)
+	for flags, hints := range map[string]bool{"": true, "--hold tree": false} {
+		for _, then := range []string{"exit 0", "exit 1"} {
+			x.line("lockrun %s ./lock -- sh -c '%s; %s' sh %s", flags, script, then, child)
+			x.atPrompt()
+			pid := end()
+			x.line("echo ov''er %d", pid)
+			x.shows(fmt.Sprintf("\nover %d", pid))
+			hint := strings.Contains(strings.Join(x.screen(), "\n"), fmt.Sprintf("left process %d (sleep 600) behind", pid))
+			if hint != (hints && then == "exit 0") {
+				t.Errorf("flags %q, %s: hint %v", flags, then, hint)
+			}
+		}
+	}
+}

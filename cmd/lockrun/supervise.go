@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/lockrun/lockrun/lock"
 	"golang.org/x/sys/unix"
 )
 
@@ -156,11 +157,31 @@ func supervise(h *hold, cmd command, policy policy, control *control, started fu
 			s.onExit = nil
 		}
 	}
+	s.hintAtLeftBehind()
 	s.release()
 	if s.interrupted {
 		dieOfInterrupt()
 	}
 	return s.status, s.err
+}
+
+// hintAtLeftBehind says it if a command ended well and at once, and left somebody
+// behind who would have kept the lock: it went into the background. To look for
+// that takes some milliseconds, so it is looked for where somebody will read it.
+func (s *supervisor) hintAtLeftBehind() {
+	const atOnce = 2 * time.Second
+	_, isTerminal := terminalWidth(os.Stderr)
+	if s.status != 0 || s.told || s.hold.tree || len(s.stops) > 0 || time.Since(s.launched) > atOnce || s.control == nil && !isTerminal {
+		return
+	}
+	holders, _ := lock.Holders(s.hold.name.path)
+	for _, h := range holders {
+		if h.PID != os.Getpid() {
+			complain("%s: the command ended and left process %d (%s) behind, without the lock; let it stay in the foreground, or use --hold tree",
+				s.name(), h.PID, h.CommandLine())
+			return
+		}
+	}
 }
 
 // release frees the lock and then tells those who wait for that.
