@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,7 +62,9 @@ func TestRecordedChildThatDoesNotCarryTheLock(t *testing.T) {
 		t.Errorf("Holder = %+v; want the recorded child %d", held.Holder, sleep.Process.Pid)
 	}
 	holders, err := lock.Holders(p)
-	if err != nil || len(holders) != 2 || !holders[0].Recorded || holders[1].PID != os.Getpid() || holders[1].Straggler {
+	// A program that another test starts has our descriptors until it is executed.
+	us := slices.IndexFunc(holders, func(h lock.Holder) bool { return h.PID == os.Getpid() })
+	if err != nil || us < 1 || !holders[0].Recorded || holders[us].Straggler {
 		t.Errorf("Holders = %+v, %v; want the child and this process", holders, err)
 	}
 
@@ -101,7 +104,9 @@ func TestHoldersMarksStragglers(t *testing.T) {
 		}
 		marks := make(map[int]bool)
 		for _, h := range holders {
-			marks[h.PID] = h.Straggler
+			if h.PID == os.Getpid() || h.PID == heir.Process.Pid {
+				marks[h.PID] = h.Straggler
+			}
 		}
 		return marks
 	}

@@ -236,7 +236,7 @@ func TestRemoveNeverLetsTwoIn(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
-			for n := 0; time.Now().Before(stop); n++ {
+			for n := 0; time.Now().Before(stop) || taken.Load() < 20; n++ {
 				var l *lock.Lock
 				var err error
 				switch i % 2 {
@@ -271,9 +271,6 @@ func TestRemoveNeverLetsTwoIn(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if taken.Load() < 20 {
-		t.Errorf("only %d acquisitions", taken.Load())
-	}
 	t.Logf("%d acquisitions", taken.Load())
 }
 

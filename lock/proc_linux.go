@@ -105,7 +105,7 @@ func carries(pid int, id fileID) (shared, ok bool, err error) {
 			return shared, true, nil
 		}
 	}
-	err = eachDescriptor(pid, func(dir *os.File, fd string) bool {
+	err = eachDescriptor(pid, func(dir directory, fd string) bool {
 		if got, _, err := idOfEntry(dir, fd); err != nil || got != id {
 			return true
 		}
@@ -131,7 +131,7 @@ func carried(fd int, shared bool) error {
 // carries a lock of that kind on a file.
 func ownDescriptor(id fileID, shared bool) (int, error) {
 	dup, err := -1, error(ErrNotCarried)
-	walkErr := eachDescriptor(os.Getpid(), func(_ *os.File, name string) bool {
+	walkErr := eachDescriptor(os.Getpid(), func(_ directory, name string) bool {
 		fd, e := strconv.Atoi(name)
 		if e != nil {
 			return true
@@ -187,14 +187,14 @@ func (s *search) each(do func(i int, c carrier) bool) error {
 	}
 	return eachProcess(func(pid int) (more bool) {
 		more = true
-		eachDescriptor(pid, func(dir *os.File, fd string) bool {
+		eachDescriptor(pid, func(dir directory, fd string) bool {
 			id, links, err := idOfEntry(dir, fd)
 			if err != nil {
 				return true
 			}
 			questions := s.files[id]
 			if links == 0 && len(s.names) > 0 { // a living file can be called "x (deleted)" too
-				link, _ := os.Readlink(dir.Name() + "/" + fd)
+				link, _ := os.Readlink(dir.path + "/" + fd)
 				name, _ := strings.CutSuffix(link, " (deleted)")
 				questions = append(slices.Clip(questions), s.names[deletedName{name, id.dev}]...)
 			}
@@ -300,7 +300,12 @@ func kernelName(path string) (name string, dev uint64, err error) {
 func eachProcess(do func(pid int) bool) error {
 	seen := make(map[int]bool)
 	for {
-		names, err := directoryNames("/proc")
+		proc, err := openDirectory("/proc")
+		var names []string
+		if err == nil {
+			names, err = proc.names()
+			proc.close()
+		}
 		if err != nil {
 			return errors.Join(errors.ErrUnsupported, err)
 		}
@@ -321,11 +326,42 @@ func eachProcess(do func(pid int) bool) error {
 	}
 }
 
+// directory is an open directory of /proc. os.File would tell the poller of it,
+// which is half of the time of a walk.
+type directory struct {
+	path string
+	fd   int
+}
+
+func openDirectory(path string) (directory, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return directory{}, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return directory{path, fd}, nil
+}
+
+func (d directory) close() { unix.Close(d.fd) }
+
+func (d directory) names() (names []string, err error) {
+	buf := make([]byte, 8192)
+	for {
+		n, err := unix.ReadDirent(d.fd, buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n <= 0 {
+			return names, err
+		}
+		_, _, names = unix.ParseDirent(buf[:n], -1, names)
+	}
+}
+
 // eachDescriptor calls do with every descriptor of a process until it returns
 // false. A process that is gone, or a zombie, has none. dir is the directory
 // of the descriptors.
-func eachDescriptor(pid int, do func(dir *os.File, fd string) bool) error {
-	dir, err := os.Open("/proc/" + strconv.Itoa(pid) + "/fd")
+func eachDescriptor(pid int, do func(dir directory, fd string) bool) error {
+	dir, err := openDirectory("/proc/" + strconv.Itoa(pid) + "/fd")
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
 			if _, err := os.Stat("/proc/self"); err != nil {
@@ -335,8 +371,8 @@ func eachDescriptor(pid int, do func(dir *os.File, fd string) bool) error {
 		}
 		return err
 	}
-	defer dir.Close()
-	names, _ := dir.Readdirnames(-1)
+	defer dir.close()
+	names, _ := dir.names()
 	for _, fd := range names {
 		if !do(dir, fd) {
 			break
@@ -347,9 +383,9 @@ func eachDescriptor(pid int, do func(dir *os.File, fd string) bool) error {
 
 // idOfEntry tells which file a descriptor is open on. It asks the kernel only
 // for what it knows already: a hung network file system does not hang it.
-func idOfEntry(dir *os.File, fd string) (id fileID, links uint32, err error) {
+func idOfEntry(dir directory, fd string) (id fileID, links uint32, err error) {
 	var st unix.Statx_t
-	err = unix.Statx(int(dir.Fd()), fd, unix.AT_STATX_DONT_SYNC, unix.STATX_INO|unix.STATX_NLINK, &st)
+	err = unix.Statx(dir.fd, fd, unix.AT_STATX_DONT_SYNC, unix.STATX_INO|unix.STATX_NLINK, &st)
 	return fileID{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}, st.Nlink, err
 }
 
@@ -359,15 +395,6 @@ func descriptorLock(pid int, fd string) (shared, ok bool) {
 		return false, false
 	}
 	return lockLine(info)
-}
-
-func directoryNames(path string) ([]string, error) {
-	dir, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	return dir.Readdirnames(-1)
 }
 
 // describe tells what is to be known of a process. recorded is when its PID
