@@ -184,9 +184,7 @@ func TestRestart(t *testing.T) {
 	c.run("restart", "web").want(t, 3, "web: not running; to start it give the command")
 	c.run("restart", "web", "--", "sleep", "600").want(t, 0, "")
 	c.run("restart", "-c", "exec sleep 601", "web").want(t, 0, "")
-	if r := c.run("status", "web"); r.status != 0 || !strings.Contains(r.stdout, " (sleep 601)") {
-		t.Errorf("status: %v; want sleep 601", r)
-	}
+	eventually(t, "the shell has become sleep 601", func() bool { return strings.Contains(c.run("status", "web").stdout, " (sleep 601)") })
 	c.run("stop", "web").want(t, 0, "")
 }
 
