@@ -219,12 +219,12 @@ func (s *supervisor) notReadyInTime() {
 func (s *supervisor) readyError() error {
 	if s.tooSlow {
 		s.status = exitTimeout
-		return fmt.Errorf("%s: not ready within %v", s.name(), s.policy.readiness.timeout.d)
+		return fmt.Errorf("not ready within %v", s.policy.readiness.timeout.d)
 	}
 	text := fmt.Sprintf("exit status %d", s.status)
 	if s.status > exitSignalled {
 		text = "killed by " + unix.SignalName(unix.Signal(s.status-exitSignalled))
 	}
 	s.status = max(s.status, 1)
-	return fmt.Errorf("%s: ended before it was ready: %s", s.name(), text)
+	return errors.New("ended before it was ready: " + text)
 }
