@@ -9,7 +9,7 @@ import (
 const (
 	heldLockrun = 75
 	heldFlock   = 1
-	heldSetlock = 1
+	heldSetlock = 111
 )
 
 // pythonRun is how a script does it that has no tool for it.
