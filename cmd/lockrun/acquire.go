@@ -89,7 +89,7 @@ func (h *holdFlags) acquireOne(ctx context.Context, held *hold, name lockName, k
 // take takes one lock, at once or by waiting for it.
 func (h *holdFlags) take(ctx context.Context, name lockName, wait, keep bool) (heldLock, error) {
 	if !h.noPID && !h.shared {
-		f, err := takePIDFile(ctx, name.path, wait, h.keep || keep && !h.remove)
+		f, err := h.takePIDFile(ctx, name.path, wait, h.keep || keep && !h.remove)
 		if err == nil {
 			return heldLock{f.Lock(), f}, nil
 		}
@@ -100,7 +100,7 @@ func (h *holdFlags) take(ctx context.Context, name lockName, wait, keep bool) (h
 	}
 	var l *lock.Lock
 	var err error
-	opt := &lock.Options{Shared: h.shared}
+	opt := &lock.Options{Shared: h.shared, Mode: fs.FileMode(h.mode)}
 	if wait {
 		l, err = lock.Acquire(ctx, name.path, opt)
 	} else {
@@ -109,8 +109,8 @@ func (h *holdFlags) take(ctx context.Context, name lockName, wait, keep bool) (h
 	return heldLock{lock: l}, err
 }
 
-func takePIDFile(ctx context.Context, path string, wait, keep bool) (*pidfile.File, error) {
-	opt := &pidfile.Options{Keep: keep}
+func (h *holdFlags) takePIDFile(ctx context.Context, path string, wait, keep bool) (*pidfile.File, error) {
+	opt := &pidfile.Options{Keep: keep, Mode: fs.FileMode(h.mode)}
 	if wait {
 		return pidfile.Open(ctx, path, opt)
 	}
@@ -201,7 +201,7 @@ func (h *holdFlags) slotPath(name lockName, n int) string {
 // trySlots takes the first slot that is free.
 func (h *holdFlags) trySlots(name lockName) (slot heldLock, n int, err error) {
 	for n = 1; n <= int(h.slots); n++ {
-		f, e := takePIDFile(context.Background(), h.slotPath(name, n), false, h.keep)
+		f, e := h.takePIDFile(context.Background(), h.slotPath(name, n), false, h.keep)
 		if e == nil {
 			return heldLock{f.Lock(), f}, n, nil
 		}
@@ -234,7 +234,7 @@ func (h *holdFlags) awaitSlot(ctx context.Context, name lockName) (heldLock, int
 	results := make(chan result)
 	for n := 1; n <= int(h.slots); n++ {
 		go func() {
-			f, err := takePIDFile(enough, h.slotPath(name, n), true, h.keep)
+			f, err := h.takePIDFile(enough, h.slotPath(name, n), true, h.keep)
 			results <- result{f, n, err}
 		}()
 	}

@@ -219,12 +219,10 @@ func (s *supervisor) takeRestart(r *request, schedule pidfile.Schedule) {
 		r.refuse(exitStatusNone, "it has ended")
 		return
 	}
-	if len(r.Command) > 0 {
-		// While the old one still runs, if it can be known.
-		if err := checkCommand(r.Command[0]); err != nil {
-			r.refuse(err.status, "%s", err.text)
-			return
-		}
+	// While the old one still runs, if it can be known.
+	if err := s.cmd.checkAgain(r.Command); err != nil {
+		r.refuse(err.status, "%s", err.text)
+		return
 	}
 	r.schedule = schedule
 	s.restarts = append(s.restarts, r)

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -21,8 +21,9 @@ func (e *execError) Error() string { return e.text }
 
 // command is what is run under the lock.
 type command struct {
-	argv []string
-	env  []string // beside our own
+	argv    []string
+	env     []string
+	process process
 
 	readyFD   int // of the command, which gets readyPipe there
 	readyPipe *os.File
@@ -36,12 +37,15 @@ type command struct {
 // work, which costs a short run several per cent.
 func (c *command) start(ownGroup bool) (pid int, err error) {
 	argv := c.argv
-	path, err := lookPath(argv[0])
+	if c.process.given() {
+		return c.startByExecutor(argv, ownGroup, false)
+	}
+	path, err := lookPath(argv[0], c.env)
 	if err != nil {
 		return 0, err
 	}
 	attr := &syscall.ProcAttr{
-		Env:   c.environment(),
+		Env:   c.env,
 		Files: c.files(),
 		Sys:   &syscall.SysProcAttr{Setpgid: ownGroup},
 	}
@@ -57,15 +61,24 @@ func (c *command) start(ownGroup bool) (pid int, err error) {
 
 // exec executes the command in place of this process. It returns an *execError.
 func (c *command) exec() error {
-	path, err := lookPath(c.argv[0])
+	runtime.LockOSThread() // some of what is set is the thread's
+	if err := c.process.become(); err != nil {
+		return err
+	}
+	return executeInPlace(c.argv, c.env)
+}
+
+// executeInPlace returns only if it can't be done.
+func executeInPlace(argv, env []string) error {
+	path, err := lookPath(argv[0], env)
 	if err != nil {
 		return err
 	}
-	err = syscall.Exec(path, c.argv, c.environment())
+	err = syscall.Exec(path, argv, env)
 	if err == unix.ENOEXEC {
-		err = syscall.Exec("/bin/sh", shellScript(path, c.argv), c.environment())
+		err = syscall.Exec("/bin/sh", shellScript(path, argv), env)
 	}
-	return execFailure(c.argv[0], path, err)
+	return execFailure(argv[0], path, err)
 }
 
 // shellScript is the command line for a script without "#!", which execvp(3) gives
@@ -92,23 +105,23 @@ func (c *command) files() []uintptr {
 	return append(files, c.readyPipe.Fd())
 }
 
-// environment is the command's: ours, without what an outer lockrun told us, and
-// what is added.
-func (c *command) environment() []string {
-	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
-		name, _, _ := strings.Cut(v, "=")
-		return name == "LOCKRUN_SLOT" || slices.ContainsFunc(c.env, func(own string) bool {
-			return strings.HasPrefix(own, name) && own[len(name)] == '='
-		})
-	})
-	return append(env, c.env...)
-}
-
-// checkCommand returns why a command surely can't be executed.
-func checkCommand(name string) *execError {
-	path, err := lookPath(name)
-	if err == nil {
-		err = unix.Access(path, unix.X_OK)
+// checkAgain returns why the command, with the words argv if there are any,
+// surely can't be executed again.
+func (c *command) checkAgain(argv []string) *execError {
+	var path string
+	var err error
+	switch {
+	case c.process.given():
+		if len(argv) == 0 {
+			argv = c.argv
+		}
+		_, err = c.startByExecutor(argv, false, true)
+	case len(argv) == 0:
+		return nil
+	default:
+		if path, err = lookPath(argv[0], c.env); err == nil {
+			err = unix.Access(path, unix.X_OK)
+		}
 	}
 	var e *execError
 	switch {
@@ -117,7 +130,7 @@ func checkCommand(name string) *execError {
 	case errors.As(err, &e):
 		return e
 	}
-	return execFailure(name, path, err)
+	return execFailure(argv[0], path, err)
 }
 
 // execFailure says why a command, found at path, can't be executed.
@@ -134,18 +147,18 @@ func execFailure(name, path string, err error) *execError {
 	return &execError{exitCannotExec, fmt.Sprintf("can't execute %s: %v", name, err)}
 }
 
-// lookPath finds a command as execvp(3) does: an empty element of PATH is the
+// lookPath finds a command as execvp(3) does, by the PATH in env: an empty element of PATH is the
 // working directory, and a file that may not be executed is remembered while
 // the search goes on. Unlike there, a directory that may not be searched is not
 // taken for such a file: cron and sudo users have root's in their PATH.
-func lookPath(name string) (string, error) {
+func lookPath(name string, env []string) (string, error) {
 	if strings.Contains(name, "/") {
 		return name, nil
 	}
 	if name == "" {
 		return "", &execError{exitNotFound, "the command is an empty word"}
 	}
-	search, ok := os.LookupEnv("PATH")
+	search, ok := variable(env, "PATH")
 	if !ok {
 		search = "/bin:/usr/bin"
 	}
@@ -167,4 +180,13 @@ func lookPath(name string) (string, error) {
 		return "", &execError{exitCannotExec, fmt.Sprintf("can't execute %s: permission denied", name)}
 	}
 	return "", &execError{exitNotFound, fmt.Sprintf("%s: not found in PATH", name)}
+}
+
+// wait4 reaps the child pid.
+func wait4(pid int) (ws waitStatus) {
+	for {
+		if _, err := syscall.Wait4(pid, &ws, 0, nil); err != syscall.EINTR {
+			return ws
+		}
+	}
 }

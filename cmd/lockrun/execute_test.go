@@ -34,14 +34,14 @@ func TestLookPath(t *testing.T) {
 		{"./none", "./none", 0},      // not looked for
 		{"", "", exitNotFound},
 	} {
-		path, err := lookPath(tc.name)
+		path, err := lookPath(tc.name, os.Environ())
 		var e *execError
 		if errors.As(err, &e); path != tc.path || (err == nil) != (tc.status == 0) || e != nil && e.status != tc.status {
 			t.Errorf("lookPath(%q) = %q, %v; want %q, status %d", tc.name, path, err, tc.path, tc.status)
 		}
 	}
 	t.Setenv("PATH", "/nonexistent::/also-not")
-	if path, err := lookPath("tool"); path != "./tool" || err != nil {
+	if path, err := lookPath("tool", os.Environ()); path != "./tool" || err != nil {
 		t.Errorf("lookPath with an empty element = %q, %v; want ./tool", path, err)
 	}
 }

@@ -58,7 +58,23 @@ Flags of lockrun and lockrun start
                         or accepts connections (tcp:HOST:PORT)
       --ready-timeout D end it when it is not up in D, 60 s by default; exit 124
       --exec            run: become the command, which then holds LOCK alone
+      --mode MODE       permission of LOCK if it has to be created, 0600 by default
       --log FILE        start: append the command's output to FILE
+
+What the command's process is like (flags of lockrun and lockrun start)
+      --chdir DIR       its directory; start: / by default
+      --chroot DIR      its root directory; --chdir is then seen from there
+      --umask MODE      such as 027; start: 022 by default
+      --user U[:GROUP]  whose it is, with U's groups, HOME, USER and LOGNAME
+      --env NAME=VALUE  set a variable; can be repeated
+      --env-file FILE   set those of FILE, a NAME=VALUE on each line, without quoting;
+                        can be repeated; --env wins
+      --clean-env       begin with no variable but PATH
+      --nice N          19 runs last, 0 is usual, less needs root
+      --rlimit LIMIT    NAME=SOFT[:HARD], numbers or unlimited: nofile=1024, core=0;
+                        can be repeated
+      --keep-fd N       start: it inherits descriptor N; can be repeated
+LOCKRUN_LOCK is the path of LOCK in its environment, LOCKRUN_NAME the NAME.
 
 lockrun restart ends the command and starts it again, or COMMAND instead, under
 the lock that its supervisor, which start made, never lets go of.

@@ -34,6 +34,7 @@ type holdFlags struct {
 	noPID     bool
 	keep      bool
 	remove    bool
+	mode      modeValue
 	pidFile   string // another one, for other tools
 	span      spanValue
 }
@@ -55,6 +56,7 @@ func (h *holdFlags) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&h.noPID, "no-pid", false, "")
 	fs.BoolVar(&h.keep, "keep", false, "")
 	fs.BoolVar(&h.remove, "remove", false, "")
+	fs.Var(&h.mode, "mode", "")
 	fs.StringVar(&h.pidFile, "pidfile", "", "")
 	fs.Var(&h.span, "hold", "")
 }
@@ -310,9 +312,9 @@ func (h *hold) leave() (err error) {
 
 // environment is what the command is told of it.
 func (h *hold) environment() []string {
-	env := []string{fmt.Sprintf("LOCKRUN_WAITED=%.3f", h.waited.Seconds())}
+	env := []string{fmt.Sprintf("%s=%.3f", waitedVariable, h.waited.Seconds())}
 	if h.slot > 0 {
-		env = append(env, "LOCKRUN_SLOT="+strconv.Itoa(h.slot))
+		env = append(env, slotVariable+"="+strconv.Itoa(h.slot))
 	}
 	return env
 }

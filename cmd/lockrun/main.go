@@ -43,6 +43,9 @@ var reserved = []string{
 }
 
 func main() {
+	if socket := executorSocket(); socket != nil {
+		os.Exit(execute(socket))
+	}
 	os.Exit(run(os.Args[1:]))
 }
 

@@ -24,6 +24,7 @@ func (c *commandLine) locks() []lockName { return append([]lockName{c.lock}, c.m
 type options struct {
 	holdFlags
 	policy
+	attributes
 	shell string // -c
 	dash  func() int
 }
@@ -31,9 +32,10 @@ type options struct {
 func (o *options) register(fs *pflag.FlagSet) {
 	o.dash = fs.ArgsLenAtDash
 	o.holdFlags.register(fs)
-	o.limits.register(fs)
-	o.respawn.register(fs)
-	o.readiness.register(fs)
+	o.policy.limits.register(fs)
+	o.policy.respawn.register(fs)
+	o.policy.readiness.register(fs)
+	o.attributes.register(fs)
 	fs.StringVarP(&o.shell, "command", "c", "", "")
 }
 
@@ -68,12 +70,13 @@ func (o *options) read(operands []string) (commandLine, error) {
 			return c, err
 		}
 	}
-	return c, cmp.Or(o.holdFlags.check(), o.limits.check(), o.respawn.check(), o.readiness.check())
+	return c, cmp.Or(o.holdFlags.check(), o.policy.limits.check(), o.policy.respawn.check(), o.policy.readiness.check())
 }
 
 // command returns what is to be run, under what is held.
-func (o *options) command(argv []string, h *hold) command {
-	return command{argv: argv, env: h.environment()}
+func (o *options) command(c commandLine, h *hold) command {
+	env := setVariables(o.environment(c.lock), h.environment()...)
+	return command{argv: c.argv, env: env, process: o.process}
 }
 
 // parseOperands reads the operands of run and start. shell is the argument of

@@ -108,7 +108,7 @@ func (s *supervisor) prepareReady() error {
 	s.heard = make(chan heardNotice)
 	address, err := s.listenNotify()
 	if err == nil {
-		s.cmd.env = append(s.cmd.env, "NOTIFY_SOCKET="+address)
+		s.cmd.env = setVariables(s.cmd.env, "NOTIFY_SOCKET="+address)
 	}
 	return err
 }

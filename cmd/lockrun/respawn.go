@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -135,7 +136,8 @@ func (s *supervisor) runOnExit(status int) {
 	s.onExit = done
 	c := command{
 		argv: []string{"/bin/sh", "-c", s.policy.onExit},
-		env:  append(s.hold.environment(), "LOCKRUN_STATUS="+strconv.Itoa(status), "LOCKRUN_NAME="+s.hold.name.given, "LOCKRUN_LOCK="+s.hold.name.path),
+		env: setVariables(os.Environ(), append(s.hold.environment(), "LOCKRUN_STATUS="+strconv.Itoa(status),
+			nameVariable+"="+s.hold.name.given, lockVariable+"="+s.hold.name.path)...),
 	}
 	go func() {
 		defer close(done)

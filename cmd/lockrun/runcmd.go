@@ -41,6 +41,10 @@ func runCommand(args []string) int {
 			}
 		}
 	}
+	if err := o.resolve(false); err != nil {
+		complain("%s", err.text)
+		return err.status
+	}
 	if err := o.checkNested(c.locks()); err != nil {
 		return o.refused(c.lock, err)
 	}
@@ -60,7 +64,7 @@ func runCommand(args []string) int {
 			complain("%s: no control socket: %v", c.lock.given, err)
 		}
 	}
-	status, err := supervise(held, o.command(c.argv, held), o.policy, control, func() error { return nil })
+	status, err := supervise(held, o.command(c, held), o.policy, control, func() error { return nil })
 	if err != nil {
 		complain("%s", supervisionError(c.lock, err))
 	}
@@ -75,7 +79,7 @@ func (o *options) become(c commandLine, held *hold) int {
 		_, err = held.inherit()
 	}
 	if err == nil {
-		cmd := o.command(c.argv, held)
+		cmd := o.command(c, held)
 		err = cmd.exec()
 	}
 	held.release()

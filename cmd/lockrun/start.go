@@ -28,9 +28,15 @@ func start(args []string) int {
 	if err != nil {
 		return usage("%v", err)
 	}
-	if err := c.fixPath(); err != nil { // the daemon's working directory is "/"
-		complain("%v", err)
-		return exitSystem
+	if err := o.resolve(true); err != nil {
+		complain("%s", err.text)
+		return err.status
+	}
+	if !o.moves() { // else the path is seen from that directory
+		if err := c.fixPath(); err != nil { // the daemon's working directory is "/"
+			complain("%v", err)
+			return exitSystem
+		}
 	}
 	if err := o.checkNested(c.locks()); err != nil {
 		return o.refused(c.lock, err)
@@ -42,6 +48,7 @@ func start(args []string) int {
 	d, err := detach.Detach(&detach.Config{
 		Args:          append([]string{"start"}, args...),
 		Log:           *log,
+		Keep:          o.attributes.keep,
 		SessionLeader: true,
 		ReadyTimeout:  -1, // the command was executed or was not; -t bounds the wait for the lock
 		AfterWait:     endWait,
@@ -64,7 +71,7 @@ func start(args []string) int {
 		// Only in the log: the command runs without it too.
 		complain("%s: no control socket: %v", c.lock.given, err)
 	}
-	status, err := supervise(held, o.command(c.argv, held), o.policy, control, d.Ready)
+	status, err := supervise(held, o.command(c, held), o.policy, control, d.Ready)
 	if err != nil {
 		d.Fail(status, reason{supervisionError(c.lock, err), err})
 	}

@@ -33,7 +33,7 @@ func verify(args []string) int {
 	case timeout.d == 0:
 		return usage("--timeout 0: a start takes some time")
 	}
-	path, err := lookPath(argv[0])
+	path, err := lookPath(argv[0], os.Environ())
 	if err != nil {
 		return verifyError(argv[0], err)
 	}

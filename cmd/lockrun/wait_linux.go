@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -36,14 +35,6 @@ func awaitChild(pid int) (reap func() waitStatus) {
 	for {
 		if _, err := waitForEnd(unix.P_PID, pid); err != unix.EINTR {
 			return func() waitStatus { return wait4(pid) }
-		}
-	}
-}
-
-func wait4(pid int) (ws waitStatus) {
-	for {
-		if _, err := syscall.Wait4(pid, &ws, 0, nil); err != syscall.EINTR {
-			return ws
 		}
 	}
 }
