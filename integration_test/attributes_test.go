@@ -187,7 +187,7 @@ func TestEachAttributeAlone(t *testing.T) {
 		{[]string{"--rlimit", "stack=1000000:unlimited"}, "ulimit -s", "976\n"},
 		{[]string{"--nice", "3"}, "nice", "3\n"},
 		{[]string{"--env", "X=1", "--env", "X=2"}, "echo $X", "2\n"},
-		{[]string{"--clean-env", "--env", "X=1"}, "env | sed 's/=.*//' | sort | tr '\n' ' '", "LOCKRUN_LOCK PATH PWD X "},
+		{[]string{"--clean-env", "--env", "X=1"}, "env | sed 's/=.*//' | sort | tr '\n' ' '", "LOCKRUN_LOCK LOCKRUN_WAITED PATH PWD X "},
 	} {
 		t.Run(strings.Join(tt.flags, " "), func(t *testing.T) {
 			t.Parallel()
@@ -433,11 +433,11 @@ func TestVariablesOfLockrun(t *testing.T) {
 	t.Parallel()
 	c := newCtl(t)
 	dir := t.TempDir()
-	show := `env | grep -E '^LOCKRUN_(LOCK|NAME|SLOT|WAITED|EXECUTOR|DETACH)=' | sort | tr '\n' ' '`
+	show := `env | grep -E '^LOCKRUN_(LOCK|NAME|SLOT|WAITED|EXECUTOR|DETACH)=' | sed 's/^LOCKRUN_WAITED=0\.[0-9]*$/LOCKRUN_WAITED=0/' | sort | tr '\n' ' '`
 	for _, flags := range [][]string{nil, {"--umask", "0"}} {
 		for _, tt := range []struct{ lock, want string }{
-			{"web", "LOCKRUN_LOCK=" + c.dir + "/web.pid LOCKRUN_NAME=web "},
-			{"./L", "LOCKRUN_LOCK=" + dir + "/L "},
+			{"web", "LOCKRUN_LOCK=" + c.dir + "/web.pid LOCKRUN_NAME=web LOCKRUN_WAITED=0 "},
+			{"./L", "LOCKRUN_LOCK=" + dir + "/L LOCKRUN_WAITED=0 "},
 		} {
 			cmd := c.command(append(flags, tt.lock, "--", "sh", "-c", show)...)
 			cmd.Dir = dir
@@ -453,7 +453,7 @@ func TestVariablesOfLockrun(t *testing.T) {
 		}
 	}
 	r := c.run("web", "--", lockrun, filepath.Join(dir, "inner"), "--", "sh", "-c", show)
-	if want := "LOCKRUN_LOCK=" + dir + "/inner "; r.stdout != want {
+	if want := "LOCKRUN_LOCK=" + dir + "/inner LOCKRUN_WAITED=0 "; r.stdout != want {
 		t.Errorf("%v; want %q", r, want)
 	}
 }
