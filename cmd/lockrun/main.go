@@ -3,7 +3,10 @@
 // See the README and "lockrun --help".
 package main
 
-import "os"
+import (
+	"os"
+	"strings"
+)
 
 // A subcommand gets the arguments after its name and returns the exit status.
 type subcommand func(args []string) int
@@ -33,6 +36,22 @@ func subcommandOf(word string) subcommand {
 	case "version":
 		return version
 	}
+	if t := toolOf(word); t != nil {
+		return func(args []string) int { return t(word, args) }
+	}
+	return nil
+}
+
+// A tool is a command line of somebody else's that scripts in the world use. It
+// gets the word that it was called by, for its messages, which may be a path, and
+// the arguments.
+type tool func(program string, args []string) int
+
+// toolOf knows the tools that we stand in for. They are called as a subcommand,
+// or by a symbolic link of that name.
+func toolOf(name string) tool {
+	switch name {
+	}
 	return nil
 }
 
@@ -46,10 +65,17 @@ func main() {
 	if socket := executorSocket(); socket != nil {
 		os.Exit(execute(socket))
 	}
-	os.Exit(run(os.Args[1:]))
+	os.Exit(run(os.Args))
 }
 
-func run(args []string) int {
+func run(argv []string) int {
+	if len(argv) == 0 {
+		return runCommand(nil)
+	}
+	program, args := argv[0], argv[1:]
+	if t := toolOf(lastElement(program)); t != nil {
+		return t(program, args)
+	}
 	if len(args) > 0 {
 		if sub := subcommandOf(args[0]); sub != nil {
 			return sub(args[1:])
@@ -57,3 +83,6 @@ func run(args []string) int {
 	}
 	return runCommand(args)
 }
+
+// lastElement returns what stands behind the last slash of a path.
+func lastElement(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
