@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/lockrun/lockrun/internal/blocking"
 	"golang.org/x/sys/unix"
 )
 
@@ -297,7 +298,7 @@ func (r *request) blockingLock(ctx context.Context, f *flock.Flock) (bool, error
 	if r.shared {
 		lock = f.RLock
 	}
-	return block(ctx, lock, func() (bool, error) { return r.tryLock(f) })
+	return blocking.Call(ctx, lock, func() (bool, error) { return r.tryLock(f) })
 }
 
 func (r *request) adopt(f *os.File) (*Lock, error) {

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/lockrun/lockrun/internal/blocking"
 	"github.com/lockrun/lockrun/internal/pidtext"
 	"golang.org/x/sys/unix"
 )
@@ -277,7 +278,7 @@ func inspectRecorded(f *os.File) (Inspection, fileID, error) {
 func tryShared(f *os.File) (State, error) {
 	defer runtime.KeepAlive(f)
 	fd := int(f.Fd())
-	err := ignoringEINTR(func() error { return unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) })
+	err := blocking.IgnoringEINTR(func() error { return unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) })
 	switch err {
 	case nil:
 		return Free, os.NewSyscallError("flock", unix.Flock(fd, unix.LOCK_UN))

@@ -4,8 +4,8 @@ import (
 	"context"
 	"os"
 	"runtime"
-	"time"
 
+	"github.com/lockrun/lockrun/internal/blocking"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,7 +27,7 @@ func AwaitFree(ctx context.Context, f *os.File) error {
 		}
 		return err == nil, err
 	}
-	got, err := block(ctx, shared, try)
+	got, err := blocking.Call(ctx, shared, try)
 	if err != nil {
 		return os.NewSyscallError("flock", err)
 	}
@@ -35,41 +35,4 @@ func AwaitFree(ctx context.Context, f *os.File) error {
 		return ctx.Err()
 	}
 	return os.NewSyscallError("flock", unix.Flock(fd, unix.LOCK_UN))
-}
-
-// block runs lock, which waits in flock(2), until it succeeds or ctx ends, and
-// then reports false. With a context that has ended already, try is all that is
-// done; try is also for systems where a wait can't be interrupted.
-func block(ctx context.Context, lock func() error, try func() (bool, error)) (bool, error) {
-	switch {
-	case ctx.Err() != nil:
-		return try()
-	case ctx.Done() == nil:
-		err := ignoringEINTR(lock)
-		return err == nil, err
-	}
-	return interruptible(ctx, lock, try)
-}
-
-// poll asks for the lock with growing pauses until ctx ends. It stands outside
-// the kernel's queue, so those who block in flock(2) are served before it.
-func poll(ctx context.Context, try func() (bool, error)) (bool, error) {
-	for pause := time.Millisecond; ; pause = min(2*pause, 25*time.Millisecond) {
-		if got, err := try(); got || err != nil {
-			return got, err
-		}
-		select {
-		case <-ctx.Done():
-			return false, nil
-		case <-time.After(pause):
-		}
-	}
-}
-
-func ignoringEINTR(call func() error) error {
-	for {
-		if err := call(); err != unix.EINTR {
-			return err
-		}
-	}
 }

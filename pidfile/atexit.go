@@ -5,6 +5,8 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+
+	"github.com/lockrun/lockrun/internal/sigaction"
 )
 
 // AtExit is a list of functions that run when the program ends: when main
@@ -166,4 +168,11 @@ func dieOf(s syscall.Signal) {
 		os.Exit(128 + int(s))
 	}
 	select {}
+}
+
+// resetSignal gives a signal its default action: a program that cleaned up
+// should die of the signal, like any other.
+func resetSignal(s syscall.Signal) {
+	signal.Reset(s)
+	sigaction.SetDefault(s)
 }

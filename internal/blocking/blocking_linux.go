@@ -1,6 +1,6 @@
 //go:build !mips && !mipsle && !mips64 && !mips64le
 
-package lock
+package blocking
 
 import (
 	"context"
@@ -19,7 +19,7 @@ import (
 // for the signal.
 const wakeSignal = unix.Signal(61)
 
-// interruptible is block with a context that can end.
+// interruptible is Call with a context that can end.
 //
 // Neither closing the descriptor nor a signal ends flock(2) in a Go program:
 // the runtime installs its handlers with SA_RESTART. So the waiting thread is
@@ -83,7 +83,7 @@ func interruptible(ctx context.Context, lock func() error, try func() (bool, err
 //
 // The kernel's struct sigaction (rt_sigaction(2)) is read, changed and written
 // back: handler, flags, then what differs between architectures. On mips the
-// flags come first; there block is poll.
+// flags come first; there Call is poll.
 func allowInterrupt() error {
 	var action [16]uintptr
 	const setSize = 8 // bytes of a signal mask, on all architectures but mips
