@@ -16,6 +16,8 @@ const helpText = `usage: lockrun [flags] LOCK [--] COMMAND [ARG...]
        lockrun status [flags] [LOCK...]
        lockrun list [flags]
        lockrun verify [flags] [--] COMMAND [ARG...]
+       lockrun flock [flags] ...
+       lockrun install-links [flags] DIR [NAME...]
 
 Run COMMAND while holding LOCK, and refuse when somebody else holds it.
 
@@ -115,6 +117,13 @@ twice, many times at once, and after SIGKILL and SIGTERM, and prints what it saw
       --refused N       a start that is refused must exit with N (else not with 0)
   -q, --quiet           say it by the exit status alone
 
+lockrun flock does what flock(1) does; see lockrun flock --help
+
+Flags of lockrun install-links, which makes symbolic links in DIR, flock by name,
+through which lockrun is called as that tool; it overwrites nothing
+      --list            print those that are there
+      --remove          remove those that are there, and nothing else
+
   -h, --help, -V, --version
 
 Exit status: that of COMMAND, 128+n if signal n killed it; 75 LOCK is held;
@@ -131,10 +140,13 @@ func help([]string) int {
 }
 
 func version([]string) int {
-	v := "(devel)"
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		v = info.Main.Version
-	}
-	fmt.Println("lockrun", v)
+	fmt.Println("lockrun", versionString())
 	return exitOK
+}
+
+func versionString() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
 }

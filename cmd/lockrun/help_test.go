@@ -126,9 +126,14 @@ func TestHelpNamesEveryExitStatus(t *testing.T) {
 }
 
 func TestHelpNamesEverySubcommand(t *testing.T) {
-	for _, word := range []string{"start", "stop", "signal", "wait", "status", "list", "verify"} {
+	for _, word := range []string{"start", "stop", "signal", "wait", "status", "list", "verify", "flock", "install-links"} {
 		if subcommandOf(word) == nil || !strings.Contains(helpText, "\n       lockrun "+word+" [flags]") {
 			t.Errorf("no usage line of %s", word)
+		}
+	}
+	for _, name := range toolNames {
+		if toolOf(name) == nil || !strings.Contains(helpText, "\nlockrun "+name+" does what ") {
+			t.Errorf("%s is not there, or not in the help", name)
 		}
 	}
 	for _, word := range reserved {

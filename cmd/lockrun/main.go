@@ -31,6 +31,8 @@ func subcommandOf(word string) subcommand {
 		return wait
 	case "verify":
 		return verify
+	case "install-links":
+		return installLinks
 	case "help":
 		return help
 	case "version":
@@ -51,14 +53,19 @@ type tool func(program string, args []string) int
 // or by a symbolic link of that name.
 func toolOf(name string) tool {
 	switch name {
+	case "flock":
+		return flockTool
 	}
 	return nil
 }
 
+// toolNames are those that toolOf knows.
+var toolNames = []string{"flock"}
+
 // reserved are words that may become subcommands.
 var reserved = []string{
 	"run", "check", "exec",
-	"flock", "lockf", "setlock", "run-one", "run-this-one", "install-links",
+	"lockf", "setlock", "run-one", "run-this-one",
 }
 
 func main() {
