@@ -1,6 +1,9 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
+
 	"github.com/lockrun/lockrun/lock"
 	"github.com/lockrun/lockrun/pidfile"
 )
@@ -33,6 +36,36 @@ func measureRun(b *bench) (result, error) {
 		b.setlock.contestant(b, "setlock", 0, "-nx", path, "/bin/true"),
 		python,
 	)...)
+}
+
+func measureFlockRun(b *bench) (result, error) {
+	return b.asFlock("flock-run", tool(b.sameCalls).contestant(b, "bare Go, same calls", 0, b.file("flock-run"), "/bin/true"))
+}
+
+func measureFlockExec(b *bench) (result, error) {
+	return b.asFlock("flock-exec", tool(b.bareGo).contestant(b, "bare Go, does nothing", 0), "-F")
+}
+
+// asFlock compares lockrun, called by the name of flock(1), with the original.
+func (b *bench) asFlock(measure string, floor contestant, options ...string) (result, error) {
+	path, err := b.newFile(measure)
+	if err != nil {
+		return result{}, err
+	}
+	link := b.file(measure + "-link/flock")
+	if err := os.Mkdir(filepath.Dir(link), 0o700); err != nil {
+		return result{}, err
+	}
+	if err := os.Symlink(b.lockrun, link); err != nil {
+		return result{}, err
+	}
+	args := append(options, path, "/bin/true")
+	return b.contest(inMilliseconds,
+		tool(link).contestant(b, "lockrun", 0, args...),
+		b.flock.contestant(b, "flock(1)", 0, args...),
+		floor,
+		tool("/bin/true").contestant(b, "true alone", 0),
+	)
 }
 
 // besides returns lockrun with those arguments, its peers, and the other lockrun

@@ -32,6 +32,8 @@ var measures = []measure{
 	{"run", amount{1.6, times}, measureRun},
 	{"refuse", amount{1.6, times}, measureRefuse},
 	{"refuse-flock", amount{}, measureRefuseFlock},
+	{"flock-run", amount{1.6, times}, measureFlockRun},
+	{"flock-exec", amount{1.4, times}, measureFlockExec},
 	{"start", amount{10, milliseconds}, measureStart},
 	{"rss-wait", amount{6, megabytes}, measureWaitRSS},
 	{"rss-timed-wait", amount{6, megabytes}, measureTimedWaitRSS},
@@ -49,6 +51,8 @@ const legend = `
 run            lockrun L -- true, lock free
 refuse         lockrun L -- true, while a lockrun holds L
 refuse-flock   lockrun L -- true, while flock(1) holds L and its PID is not in the file
+flock-run      flock L true, by a link to lockrun and the original
+flock-exec     flock -F L true, the same
 start          lockrun start L -- sleep, until it returns
 rss-*          resident memory of a process that waits (-w; timed: -t) or supervises (start: as a daemon)
 cpu-*          CPU time of the same, while it has nothing to do
