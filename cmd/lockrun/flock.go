@@ -83,9 +83,10 @@ type flock struct {
 	descriptor     string // --fd
 	hasDescriptor  bool
 
-	file    string // "" if a descriptor was given
-	fd      int    // what is locked
-	access  int    // how file was opened
+	hasFile bool // else a descriptor was given
+	file    string
+	fd      int // what is locked
+	access  int // how file was opened
 	command []string
 
 	output string // what is not written to standard output yet
@@ -107,7 +108,8 @@ func (f *flock) run(args []string) int {
 		return f.seeHelp("not enough arguments")
 	}
 	g := newGetopt(f.program, args, flockShort, flockLong)
-	for {
+	// -c is an operand, behind FILE. --fd stands in its place.
+	for !f.hasDescriptor || !isShellOption(g.word()) {
 		opt, arg, ok, err := g.next()
 		if err != nil {
 			os.Stderr.WriteString(err.Error() + "\n")
@@ -126,7 +128,7 @@ func (f *flock) run(args []string) int {
 	if status, done := f.operands(g.operands()); done {
 		return status
 	}
-	if f.file != "" {
+	if f.hasFile {
 		if err := f.open(); err != nil {
 			return f.openFailure(err)
 		}
@@ -223,13 +225,13 @@ func (f *flock) operands(words []string) (status int, done bool) {
 		}
 		f.fd = fd
 	} else {
-		f.file = words[0]
+		f.file, f.hasFile = words[0], true
 	}
 	if len(words) == 1 {
 		return 0, false
 	}
 	f.command = words[1:]
-	if f.command[0] == "-c" || f.command[0] == "--command" {
+	if isShellOption(f.command[0]) {
 		if len(f.command) != 2 {
 			return f.fail(exUsage, f.command[0]+" requires exactly one command argument"), true
 		}
@@ -241,6 +243,10 @@ func (f *flock) operands(words []string) (status int, done bool) {
 	}
 	return 0, false
 }
+
+// isShellOption reports whether a word says that the next is for a shell. It is
+// not abbreviated.
+func isShellOption(word string) bool { return word == "-c" || word == "--command" }
 
 // open opens the file for locking, and creates it if it is missing. It is never
 // written.
@@ -323,19 +329,18 @@ func (f *flock) lock() (status int, done bool) {
 			return f.conflict("failed to get lock"), true
 		case unix.EIO, unix.EBADF:
 			// A lock on NFS is one of fcntl(2), and needs write access.
-			if f.operation != unix.LOCK_SH && f.file != "" && f.access != unix.O_RDWR {
-				reopened, failure := f.reopen()
-				if failure != 0 {
+			if f.operation != unix.LOCK_SH && f.hasFile && f.access != unix.O_RDWR {
+				var failure int
+				if failure, err = f.reopen(); failure != 0 {
 					return failure, true
 				}
-				if reopened == nil {
+				if err == nil {
 					continue
 				}
-				err = reopened
 			}
 		}
 		what := f.file
-		if what == "" {
+		if !f.hasFile {
 			what = strconv.Itoa(f.fd)
 		}
 		status := exDataErr
@@ -359,26 +364,26 @@ func (f *flock) conflict(message string) int {
 	return f.conflictStatus
 }
 
-// reopen opens the file to read and write. It returns nil if that was to be had,
-// why it was not, or the exit status if there is no file open any more.
-func (f *flock) reopen() (err error, failure int) {
+// reopen opens the file to read and write. It returns why that was not to be had
+// or, if there is no file open any more, the exit status.
+func (f *flock) reopen() (failure int, err error) {
 	if err := unix.Access(f.file, unix.R_OK|unix.W_OK); err != nil {
-		return err, 0
+		return 0, err
 	}
 	unix.Close(f.fd)
 	if err := f.openAs(unix.O_RDWR); err != nil {
-		return nil, f.openFailure(err)
+		return f.openFailure(err), err
 	}
 	if f.access != unix.O_RDWR {
-		return unix.EISDIR, 0
+		return 0, unix.EISDIR
 	}
-	return nil, 0
+	return 0, nil
 }
 
 // take asks once, and waits in the kernel's queue if it may. It reports false
 // without an error when the time is over.
 func (f *flock) take() (bool, error) {
-	if f.file == "" && !inherited(f.fd) {
+	if !f.hasFile && !inherited(f.fd) {
 		return false, unix.EBADF
 	}
 	// Most often there is nothing to wait for, nor to prepare for a wait.
@@ -386,7 +391,7 @@ func (f *flock) take() (bool, error) {
 	if f.nonblock || err != unix.EWOULDBLOCK && err != unix.EACCES {
 		return err == nil, err
 	}
-	defaultSignals()
+	f.defaultSignals()
 	if !f.hasTimeout {
 		err := f.ask(true)
 		return err == nil, err
@@ -404,6 +409,16 @@ func (f *flock) take() (bool, error) {
 		}
 		return err == nil, err
 	})
+}
+
+// defaultSignals lets signals kill us as they kill the original. Its timer is one
+// that sends SIGALRM, so that does nothing when somebody else sends it.
+func (f *flock) defaultSignals() {
+	if f.hasTimeout && !f.nonblock {
+		defaultSignals(unix.SIGALRM)
+		return
+	}
+	defaultSignals(0)
 }
 
 // ask makes the system call.
@@ -436,6 +451,7 @@ func (f *flock) execute() int {
 	if f.noFork {
 		return f.executeFailure(f.replace())
 	}
+	f.defaultSignals() // before the command can send one
 	pid, err := f.spawn()
 	if err == unix.EAGAIN {
 		return f.fail(exOSErr, "fork failed: "+strerror(err))
@@ -443,7 +459,6 @@ func (f *flock) execute() int {
 	if err != nil {
 		return f.executeFailure(err)
 	}
-	defaultSignals()
 	var ws syscall.WaitStatus
 	for {
 		_, err := syscall.Wait4(pid, &ws, 0, nil)
@@ -470,7 +485,7 @@ func (f *flock) executeFailure(err error) int {
 
 // replace executes the command in our place, and returns why it can't.
 func (f *flock) replace() error {
-	if f.file != "" {
+	if f.hasFile {
 		// The number is that of a descriptor of the Go runtime, or free.
 		if err := dup2(f.fd, lockNumber()); err != nil {
 			return err
@@ -485,12 +500,12 @@ func (f *flock) replace() error {
 func (f *flock) spawn() (pid int, err error) {
 	attr := &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2}}
 	switch {
-	case f.file == "" && f.closeLock:
+	case !f.hasFile && f.closeLock:
 		unix.CloseOnExec(f.fd)
 		if f.fd < len(attr.Files) {
 			attr.Files[f.fd] = ^uintptr(0)
 		}
-	case f.file != "" && !f.closeLock:
+	case f.hasFile && !f.closeLock:
 		n := lockNumber()
 		for fd := len(attr.Files); fd < n; fd++ {
 			attr.Files = append(attr.Files, uintptr(fd))
@@ -658,8 +673,11 @@ func parseSeconds(word string) (float64, error) {
 	if strings.Contains(number, "_") { // which Go allows
 		return 0, errNoNumber
 	}
-	if lower := strings.ToLower(strings.TrimLeft(number, "+-")); strings.HasPrefix(lower, "0x") && !strings.Contains(lower, "p") {
+	switch lower := strings.ToLower(strings.TrimLeft(number, "+-")); {
+	case strings.HasPrefix(lower, "0x") && !strings.Contains(lower, "p"):
 		number += "p0" // which Go insists on
+	case lower == "nan" && len(number) <= len("-nan"):
+		return math.NaN(), nil // with a sign, too
 	}
 	n, err := strconv.ParseFloat(number, 64)
 	switch {

@@ -35,13 +35,13 @@ func dup2(from, to int) error {
 
 // defaultSignals gives every signal its default action, so that one kills us as
 // it kills a C program; those that were ignored stay so as far as Go knows
-// it. The runtime keeps what it needs for itself: faults, its two signals for
+// it, and but stays as it is. The runtime keeps what it needs for itself: faults, its two signals for
 // threads, and the one by which a wait is ended (internal/blocking).
-func defaultSignals() {
+func defaultSignals(but unix.Signal) {
 	const last = 64
 	for s := unix.SIGHUP; s <= last; s++ {
 		switch s {
-		case unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGKILL, unix.SIGSTOP, unix.SIGURG, 32, 33, 34, 61:
+		case but, unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGKILL, unix.SIGSTOP, unix.SIGURG, 32, 33, 34, 61:
 		case unix.SIGHUP, unix.SIGINT:
 			if !signal.Ignored(s) {
 				sigaction.SetDefault(s)

@@ -49,6 +49,14 @@ func newGetopt(program string, args []string, short string, long []longOption) *
 // operands returns what follows the options, once next has returned false.
 func (g *getopt) operands() []string { return g.args }
 
+// word returns the word that next would look at, "" in the middle of one.
+func (g *getopt) word() string {
+	if g.cluster != "" || len(g.args) == 0 {
+		return ""
+	}
+	return g.args[0]
+}
+
 // next returns the next option and its argument, and false when there is none
 // any more. An error is the whole message, without a line feed.
 func (g *getopt) next() (opt rune, arg string, ok bool, err error) {
