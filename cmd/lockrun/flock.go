@@ -393,7 +393,7 @@ func (f *flock) take() (bool, error) {
 	}
 	f.defaultSignals()
 	if !f.hasTimeout {
-		err := f.ask(true)
+		err := blocking.IgnoringEINTR(func() error { return f.ask(true) })
 		return err == nil, err
 	}
 	limit := time.Duration(math.MaxInt64) // some 292 years
