@@ -24,6 +24,7 @@ type bench struct {
 
 	bareGo    string // a Go program that does nothing
 	sameCalls string // a Go program that does the least to run a command under a lock
+	sameExec  string // the same, which becomes the command
 
 	flock, startStopDaemon, daemonize, setlock, python tool
 
@@ -60,6 +61,26 @@ func main() {
 	var ws syscall.WaitStatus
 	syscall.Wait4(pid, &ws, 0, nil)
 	os.Exit(ws.ExitStatus())
+}
+`
+
+// sameExecSource is the floor for a flock -F in Go.
+const sameExecSource = `package main
+
+import (
+	"os"
+	"syscall"
+)
+
+func main() {
+	fd, err := syscall.Open(os.Args[2], syscall.O_RDONLY|syscall.O_CREAT, 0o600)
+	if err == nil {
+		err = syscall.Flock(fd, syscall.LOCK_EX)
+	}
+	if err == nil {
+		syscall.Exec(os.Args[3], os.Args[3:], os.Environ())
+	}
+	os.Exit(126)
 }
 `
 
@@ -103,7 +124,10 @@ func (b *bench) build() (err error) {
 	if b.bareGo, err = b.buildSource("bare-go", bareGoSource); err != nil {
 		return err
 	}
-	b.sameCalls, err = b.buildSource("same-calls", sameCallsSource)
+	if b.sameCalls, err = b.buildSource("same-calls", sameCallsSource); err != nil {
+		return err
+	}
+	b.sameExec, err = b.buildSource("same-exec", sameExecSource)
 	return err
 }
 
