@@ -194,12 +194,11 @@ func flockBoth(t *testing.T, test func(t *testing.T, flock string)) {
 	}
 }
 
-// flockSignals are those whose default action ends a process, but for the faults
-// and what the Go runtime keeps.
+// flockSignals are those whose default action ends a process.
 var flockSignals = []syscall.Signal{
 	unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGILL, unix.SIGTRAP, unix.SIGABRT, unix.SIGKILL, unix.SIGUSR1, unix.SIGUSR2,
 	unix.SIGPIPE, unix.SIGALRM, unix.SIGTERM, unix.SIGSTKFLT, unix.SIGXCPU, unix.SIGXFSZ, unix.SIGVTALRM, unix.SIGPROF,
-	unix.SIGIO, unix.SIGPWR, unix.SIGSYS, 40, 64,
+	unix.SIGIO, unix.SIGPWR, unix.SIGSYS, unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, 40, 64,
 }
 
 // flockCommand starts flock with the signals at their default, also where this

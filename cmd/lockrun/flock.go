@@ -391,7 +391,7 @@ func (f *flock) take() (bool, error) {
 	if f.nonblock || err != unix.EWOULDBLOCK && err != unix.EACCES {
 		return err == nil, err
 	}
-	f.defaultSignals()
+	defaultSignals(f.timed())
 	if !f.hasTimeout {
 		err := blocking.IgnoringEINTR(func() error { return f.ask(true) })
 		return err == nil, err
@@ -411,15 +411,9 @@ func (f *flock) take() (bool, error) {
 	})
 }
 
-// defaultSignals lets signals kill us as they kill the original. Its timer is one
-// that sends SIGALRM, so that does nothing when somebody else sends it.
-func (f *flock) defaultSignals() {
-	if f.hasTimeout && !f.nonblock {
-		defaultSignals(unix.SIGALRM)
-		return
-	}
-	defaultSignals(0)
-}
+// timed reports whether a wait has a limit. The original's timer is one that
+// sends SIGALRM, which does nothing when somebody else sends it.
+func (f *flock) timed() bool { return f.hasTimeout && !f.nonblock }
 
 // ask makes the system call.
 func (f *flock) ask(wait bool) error {
@@ -451,7 +445,7 @@ func (f *flock) execute() int {
 	if f.noFork {
 		return f.executeFailure(f.replace())
 	}
-	f.defaultSignals() // before the command can send one
+	defaultSignals(f.timed()) // before the command can send one
 	pid, err := f.spawn()
 	if err == unix.EAGAIN {
 		return f.fail(exOSErr, "fork failed: "+strerror(err))

@@ -3,6 +3,7 @@ package main
 import (
 	"os/signal"
 
+	"github.com/lockrun/lockrun/internal/blocking"
 	"github.com/lockrun/lockrun/internal/sigaction"
 	"golang.org/x/sys/unix"
 )
@@ -34,20 +35,24 @@ func dup2(from, to int) error {
 }
 
 // defaultSignals gives every signal its default action, so that one kills us as
-// it kills a C program; those that were ignored stay so as far as Go knows
-// it, and but stays as it is. The runtime keeps what it needs for itself: faults, its two signals for
-// threads, and the one by which a wait is ended (internal/blocking).
-func defaultSignals(but unix.Signal) {
+// it kills a C program; SIGHUP and SIGINT stay ignored if they were. Left to the
+// Go runtime are the signals of its threads and, if a wait has a limit, SIGALRM,
+// which does nothing then, and the one that ends the wait (internal/blocking).
+func defaultSignals(timed bool) {
 	const last = 64
 	for s := unix.SIGHUP; s <= last; s++ {
 		switch s {
-		case but, unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGKILL, unix.SIGSTOP, unix.SIGURG, 32, 33, 34, 61:
+		case unix.SIGKILL, unix.SIGSTOP, unix.SIGURG, 32, 33, 34:
+			continue
 		case unix.SIGHUP, unix.SIGINT:
-			if !signal.Ignored(s) {
-				sigaction.SetDefault(s)
+			if signal.Ignored(s) {
+				continue
 			}
-		default:
-			sigaction.SetDefault(s)
+		case unix.SIGALRM, blocking.Signal:
+			if timed {
+				continue
+			}
 		}
+		sigaction.SetDefault(s)
 	}
 }

@@ -16,4 +16,4 @@ func dup2(from, to int) error {
 }
 
 // defaultSignals leaves the signals to the Go runtime.
-func defaultSignals(unix.Signal) {}
+func defaultSignals(bool) {}

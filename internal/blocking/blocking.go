@@ -9,12 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Signal is the real-time signal that ends a wait, on Linux.
+const Signal = 61
+
 // Call runs lock, which waits in the kernel, until it succeeds or ctx ends, and
 // then reports false. With a context that has ended already, try is all that is
 // done; try is also for systems where a wait can't be interrupted.
 //
-// On Linux a wait with a context that can end uses an own thread and the
-// real-time signal 61.
+// On Linux a wait with a context that can end uses an own thread and Signal.
 func Call(ctx context.Context, lock func() error, try func() (bool, error)) (bool, error) {
 	switch {
 	case ctx.Err() != nil:

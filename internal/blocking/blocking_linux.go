@@ -17,7 +17,7 @@ import (
 // signal that neither the C library (32 to 34) nor the Go runtime uses for
 // itself. Go has a handler for it, which does nothing unless the program asked
 // for the signal.
-const wakeSignal = unix.Signal(61)
+const wakeSignal = unix.Signal(Signal)
 
 // interruptible is Call with a context that can end.
 //
