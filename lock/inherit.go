@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 
+	"github.com/lockrun/lockrun/internal/blocking"
 	"golang.org/x/sys/unix"
 )
 
@@ -53,10 +54,10 @@ func AcquireFile(ctx context.Context, f *os.File, opt *Options) error {
 	if opt != nil && opt.Shared {
 		how = unix.LOCK_SH
 	}
-	got, err := block(ctx,
+	got, err := blocking.Call(ctx,
 		func() error { return unix.Flock(fd, how) },
 		func() (bool, error) {
-			err := ignoringEINTR(func() error { return unix.Flock(fd, how|unix.LOCK_NB) })
+			err := blocking.IgnoringEINTR(func() error { return unix.Flock(fd, how|unix.LOCK_NB) })
 			if err == unix.EWOULDBLOCK {
 				return false, nil
 			}
