@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -68,6 +69,20 @@ func (heldBy) Error() string { return ErrHeld.Error() }
 // N may be killed between creating and looking, and the next one finds a file
 // that it did not create. Therefore the file is born with a mark, which is
 // taken off after the look, and who gets the lock on a marked file looks too.
+//
+// Race 3, which step 6 closes. H does not see that M was faster:
+//
+//  1. H, which removes its file at release, verifies that the path names it.
+//  2. M deletes the path. N creates inode 2, gets the lock on it, verifies.
+//  3. H deletes the path, which is inode 2, and releases.
+//  4. N looks, and finds nobody.
+//
+// N would go on with a file that has no name. Whoever looks next would find it,
+// but N can as well start again. After the look nobody is left who could do
+// what H did: all this time H holds a deleted file, which the look would find.
+//
+// internal/model goes through all interleavings of these steps; a step that is
+// changed here is to be changed there.
 func (r *request) once(take func(*flock.Flock) (bool, error)) (*Lock, error) {
 	// 1. Open. O_CREAT only when there is no file: fs.protected_regular
 	// (proc_sys_fs(5)) refuses an O_CREAT open of another user's file in a
@@ -125,7 +140,7 @@ func (r *request) once(take func(*flock.Flock) (bool, error)) (*Lock, error) {
 	}
 
 	// 5. Look for the holder of a deleted predecessor.
-	if h := findDeleted(r.path, r.shared); h != nil {
+	if h := findDeleted(r.path, idOf(file), r.shared); h != nil {
 		err := l.Remove()
 		l.Release()
 		if err != nil && !errors.Is(err, ErrMoved) {
@@ -133,6 +148,17 @@ func (r *request) once(take func(*flock.Flock) (bool, error)) (*Lock, error) {
 		}
 		return nil, heldBy{h}
 	}
+
+	// 6. Verify again.
+	if err := l.Verify(); err != nil {
+		l.Release()
+		if errors.Is(err, ErrMoved) {
+			return nil, errAgain
+		}
+		return nil, err
+	}
+
+	// 7. The look is done.
 	if err := l.grown(r.mode); err != nil {
 		if created {
 			l.Remove()
@@ -224,8 +250,7 @@ func (r *request) try() (*Lock, error) {
 			return l, err
 		}
 		refusal := r.refusal(held, refusals >= walkAfter)
-		named := refusal.Holder.PID != 0 && !refusal.mayBeLooking()
-		if named || refusals == len(patience) {
+		if settled(refusal.Holder) || refusals == len(patience) {
 			return nil, refusal
 		}
 		time.Sleep(patience[refusals])
@@ -233,31 +258,27 @@ func (r *request) try() (*Lock, error) {
 	}
 }
 
-// mayBeLooking reports whether the holder that was found may be one who only
-// looks whether the lock is free. On a busy machine he can be held up while he
-// has it, long enough to be found:
-//
-//  1. Status takes the lock, shared, and loses its CPU.
-//  2. A start is refused, searches all processes, and finds status.
-//  3. Status goes on and lets go.
-//
-// So it takes all of patience to be refused by a shared lock.
-func (e *HeldError) mayBeLooking() bool {
-	return e.Holder.Shared && !e.Holder.Recorded && !e.Deleted
+// settled reports whether a holder is in the way for longer than a moment. A
+// shared lock that nobody recorded may be that of one who only looks (see
+// Inspect) and had to wait for the CPU meanwhile.
+func settled(h Holder) bool {
+	return h.PID != 0 && (h.Recorded || !h.Shared)
 }
 
 // refusal finds out who refuses. With walk all processes are searched.
 //
 // The holder of a deleted file that is not the one recorded in it may be about
 // to let go: it removes its file at release, or it is a starter that looks
-// itself. It counts from the second time on.
+// itself. It counts from the third refusal on, and if it still holds the file:
+// two starters that look at the same time would else name each other, and both
+// be gone.
 func (r *request) refusal(held heldBy, walk bool) *HeldError {
 	e := &HeldError{Path: r.path}
 	if held.deleted == nil {
 		e.Holder, e.Deleted = holderOf(r.path, walk)
 		return e
 	}
-	if h := held.deleted.describe(); h.Recorded || walk {
+	if h, ok := held.deleted.describe(); ok && (h.Recorded || walk) {
 		e.Holder, e.Deleted = h, true
 	}
 	return e
@@ -274,12 +295,8 @@ func (r *request) wait(ctx context.Context) (*Lock, error) {
 			return l, err
 		}
 		if ctx.Err() == nil {
-			// The holder's file has no name to open; /proc has it.
-			f := flock.New(held.deleted.file(), flock.SetFlag(os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC))
-			switch got, err := r.blockingLock(ctx, f); {
-			case got:
-				f.Unlock()
-			case err != nil && !errors.Is(err, fs.ErrNotExist):
+			err := r.awaitDeleted(ctx, held.deleted)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return nil, withPath(r.path, err) // not to be waited for; to ask again and again is no way
 			}
 		}
@@ -289,6 +306,23 @@ func (r *request) wait(ctx context.Context) (*Lock, error) {
 			return nil, e
 		}
 	}
+}
+
+// awaitDeleted waits until the holder of a deleted file lets go of it, or ctx
+// ends. The error is fs.ErrNotExist if it has done so already.
+func (r *request) awaitDeleted(ctx context.Context, c *carrier) error {
+	f, err := c.open() // the file has no name; /proc has it
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	// By our own descriptor, which nobody else changes.
+	name := "/proc/self/fd/" + strconv.Itoa(int(f.Fd()))
+	l := flock.New(name, flock.SetFlag(os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC))
+	if got, err := r.blockingLock(ctx, l); !got {
+		return err
+	}
+	return l.Unlock()
 }
 
 // blockingLock waits for the lock in the kernel's queue. It reports false if

@@ -307,7 +307,8 @@ func holderOf(path string, walk bool) (h Holder, deleted bool) {
 	}
 	switch holder, d := findAny(path, idOf(file), isNewborn(file)); {
 	case d != nil:
-		return d.describe(), true
+		h, _ := d.describe()
+		return h, true
 	case holder != nil:
 		return describe(holder.pid, holder.shared, time.Time{}), false
 	}
@@ -352,7 +353,7 @@ func Open(path string) (*os.File, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return f, err
 	}
-	if h := findDeleted(r.path, false); h != nil {
+	if h := findDeleted(r.path, fileID{}, false); h != nil {
 		if f, err := h.open(); err == nil {
 			return f, nil
 		}

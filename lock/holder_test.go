@@ -179,6 +179,24 @@ func TestCreatorKilledBeforeTheLook(t *testing.T) {
 	}
 }
 
+// TestSharedLockCountsOnlyWhenItStays: lockrun status has a shared lock for a
+// moment, which can be long when it has to wait for the CPU. A start that meets
+// it there goes on trying, though it sees who has it.
+func TestSharedLockCountsOnlyWhenItStays(t *testing.T) {
+	t.Parallel()
+	needLinux(t)
+	p := path(t)
+	mustTry(t, p, &lock.Options{Shared: true})
+	begin := time.Now()
+	held := mustRefuse(t, p, nil)
+	if took := time.Since(begin); took < 23*time.Millisecond {
+		t.Errorf("refused after %v; want some 25 ms of patience", took)
+	}
+	if held.Holder.PID != os.Getpid() || !held.Holder.Shared {
+		t.Errorf("Holder = %+v; want this process, with a shared lock", held.Holder)
+	}
+}
+
 func TestInspect(t *testing.T) {
 	t.Parallel()
 	p := path(t)

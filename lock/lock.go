@@ -63,7 +63,7 @@ var held struct {
 //
 // Somebody else's lock is a [*HeldError] (errors.Is ErrHeld). Since others may
 // hold it for a moment only to see whether it is free, a refusal without a
-// holder to name is tried again for up to 25 ms. Other errors are *fs.PathError
+// holder to name, or because of a shared lock, is tried again for up to 25 ms. Other errors are *fs.PathError
 // with the system's reason, ErrFileType among them.
 //
 // It panics when path is empty.

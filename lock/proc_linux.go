@@ -29,28 +29,38 @@ import (
 type carrier struct {
 	pid    int
 	fd     string // number of the descriptor
+	id     fileID // what it was open on
 	shared bool
 }
 
-// file is a name by which the locked file can be opened, even if it was deleted.
-func (c *carrier) file() string {
-	return "/proc/" + strconv.Itoa(c.pid) + "/fd/" + c.fd
-}
-
+// open opens the locked file, even if it was deleted. The error is
+// fs.ErrNotExist if the process has it open no more; the number of its
+// descriptor can be that of another file by now.
 func (c *carrier) open() (*os.File, error) {
-	return os.OpenFile(c.file(), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	name := "/proc/" + strconv.Itoa(c.pid) + "/fd/" + c.fd
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	if id, ok := idOfDescriptor(int(f.Fd())); !ok || id != c.id {
+		f.Close()
+		return nil, pathError(name, fs.ErrNotExist)
+	}
+	return f, nil
 }
 
 // describe names the process that the locked file records, if it is one of
-// those that share the lock, else the one that was found.
-func (c *carrier) describe() Holder {
+// those that share the lock, else the one that was found. It reports whether
+// that one still carries the lock.
+func (c *carrier) describe() (h Holder, ok bool) {
 	if f, err := c.open(); err == nil {
 		defer f.Close()
-		if holder, ok := recordedHolder(f); ok {
-			return holder
+		if h, ok := recordedHolder(f); ok {
+			return h, true
 		}
 	}
-	return describe(c.pid, c.shared, time.Time{})
+	_, ok, err := carries(c.pid, c.id)
+	return describe(c.pid, c.shared, time.Time{}), ok || err != nil
 }
 
 // readProc reads a file of /proc. os.ReadFile would tell the poller of it and
@@ -203,7 +213,7 @@ func (s *search) each(do func(i int, c carrier) bool) error {
 			}
 			shared, ok := descriptorLock(pid, fd)
 			for _, i := range questions {
-				more = more && (!ok || do(i, carrier{pid, fd, shared}))
+				more = more && (!ok || do(i, carrier{pid, fd, id, shared}))
 			}
 			return more
 		})
@@ -216,7 +226,7 @@ func (s *search) findHolders() map[int]Holder {
 	found := make(map[int]Holder)
 	s.each(func(i int, c carrier) bool {
 		if _, already := found[i]; !already {
-			found[i] = c.describe()
+			found[i], _ = c.describe()
 		}
 		return len(found) < s.asked
 	})
@@ -239,12 +249,13 @@ func findCarriers(id fileID) (found []carrier, err error) {
 
 // findDeleted searches for a process that holds the lock on a deleted file of
 // that path; nil means that none was seen. With shared, one that holds a shared
-// lock does not count: it is in nobody's way.
-func findDeleted(path string, shared bool) (found *carrier) {
+// lock does not count: it is in nobody's way. Nor does the file own, the one
+// that the caller has locked.
+func findDeleted(path string, own fileID, shared bool) (found *carrier) {
 	s := newSearch()
 	s.deleted(0, path)
 	s.each(func(_ int, c carrier) bool {
-		if !c.shared || !shared {
+		if c.id != own && (!c.shared || !shared) {
 			found = &c
 		}
 		return found == nil

@@ -1,9 +1,16 @@
 package lock
 
 import (
+	"errors"
+	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
+
+	"github.com/gofrs/flock"
 )
 
 func TestLockLine(t *testing.T) {
@@ -45,6 +52,98 @@ func TestProcessesThatComeDuringTheWalk(t *testing.T) {
 	child.Wait()
 	if err != nil || !visited {
 		t.Errorf("eachProcess = %v, came to the new process: %v", err, visited)
+	}
+}
+
+// TestDescriptorNumberOfAnotherFile: who holds a deleted file lets go of it, and
+// the number of its descriptor is given to another file, before we have opened
+// /proc/PID/fd/N. That one is not to be waited for, and its holder not to be
+// named.
+func TestDescriptorNumberOfAnotherFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	l, err := TryAcquire(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if c := findDeleted(path, idOf(l.file), false); c != nil {
+		t.Errorf("findDeleted = %+v; that is the caller's own file", c)
+	}
+	c := findDeleted(path, fileID{}, false)
+	if c == nil {
+		t.Fatal("findDeleted = nil; want this process")
+	}
+	if h, ok := c.describe(); h.PID != os.Getpid() || !ok {
+		t.Errorf("describe = %+v, %v; want this process", h, ok)
+	}
+	f, err := c.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if err := l.Release(); err != nil {
+		t.Fatal(err)
+	}
+	number, err := strconv.Atoi(c.fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := os.Create(filepath.Join(t.TempDir(), "other"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if int(other.Fd()) != number {
+		// Another test may have been faster. It would lose its file, were this
+		// done with dup2.
+		t.Logf("the number %d was given to another file than ours", number)
+	}
+	if f, err := c.open(); !errors.Is(err, fs.ErrNotExist) {
+		f.Close()
+		t.Errorf("open = %v; want %v", err, fs.ErrNotExist)
+	}
+	if h, ok := c.describe(); ok {
+		t.Errorf("describe = %+v, true; it holds nothing any more", h)
+	}
+}
+
+// TestDeletedDuringTheLook: a starter whose file was deleted while it looked
+// starts again, and does not go on with a file that nobody can find.
+func TestDeletedDuringTheLook(t *testing.T) {
+	// So long before the end of the attempt a deletion can't be overlooked. Once
+	// in a while the machine may stop us between step 6 and the end.
+	const long, rounds, overlooked = 500 * time.Microsecond, 20, 2
+	n, during := 0, 0
+	for range rounds {
+		r := &request{path: filepath.Join(t.TempDir(), "lock"), mode: 0o600}
+		deleted := make(chan time.Time, 1)
+		l, err := r.once(func(f *flock.Flock) (bool, error) {
+			go func() {
+				time.Sleep(200 * time.Microsecond)
+				os.Remove(r.path)
+				deleted <- time.Now()
+			}()
+			return r.tryLock(f)
+		})
+		end := time.Now()
+		at := <-deleted
+		if end.Sub(at) > long {
+			during++
+			if err == nil {
+				n++
+			}
+		}
+		if err == nil {
+			l.Release()
+		} else if err != errAgain {
+			t.Error(err)
+		}
+	}
+	t.Logf("of %d deletions %d came during the look, %d were overlooked", rounds, during, n)
+	if n > overlooked {
+		t.Errorf("%d deletions were overlooked", n)
 	}
 }
 

@@ -15,9 +15,8 @@ type carrier struct {
 	shared bool
 }
 
-func (c *carrier) file() string            { panic("unreachable") }
-func (c *carrier) open() (*os.File, error) { panic("unreachable") }
-func (c *carrier) describe() Holder        { panic("unreachable") }
+func (c *carrier) open() (*os.File, error)  { panic("unreachable") }
+func (c *carrier) describe() (Holder, bool) { panic("unreachable") }
 
 func carries(int, fileID) (shared, ok bool, err error) { return false, false, errors.ErrUnsupported }
 
@@ -36,7 +35,7 @@ func (s *search) findHolders() map[int]Holder { return nil }
 
 func findAny(string, fileID, bool) (holder, deleted *carrier) { return nil, nil }
 
-func findDeleted(string, bool) *carrier { return nil }
+func findDeleted(string, fileID, bool) *carrier { return nil }
 
 func parentOf(int) (int, time.Time) { return 0, time.Time{} }
 
