@@ -69,6 +69,8 @@ func (heldBy) Error() string { return ErrHeld.Error() }
 // N may be killed between creating and looking, and the next one finds a file
 // that it did not create. Therefore the file is born with a mark, which is
 // taken off after the look, and who gets the lock on a marked file looks too.
+// A shared lock does not give way to another shared one, and then leaves the
+// mark for those who must.
 //
 // Race 3, which step 6 closes. H does not see that M was faster:
 //
@@ -140,7 +142,8 @@ func (r *request) once(take func(*flock.Flock) (bool, error)) (*Lock, error) {
 	}
 
 	// 5. Look for the holder of a deleted predecessor.
-	if h := findDeleted(r.path, idOf(file), r.shared); h != nil {
+	h, others := findDeleted(r.path, idOf(file), r.shared)
+	if h != nil {
 		err := l.Remove()
 		l.Release()
 		if err != nil && !errors.Is(err, ErrMoved) {
@@ -158,8 +161,8 @@ func (r *request) once(take func(*flock.Flock) (bool, error)) (*Lock, error) {
 		return nil, err
 	}
 
-	// 7. The look is done.
-	if err := l.grown(r.mode); err != nil {
+	// 7. Take the mark off.
+	if err := l.grown(r.mode, others); err != nil {
 		if created {
 			l.Remove()
 		}
@@ -170,9 +173,10 @@ func (r *request) once(take func(*flock.Flock) (bool, error)) (*Lock, error) {
 }
 
 // grown takes the newborn mark off, and gives the file the mode that was asked
-// for, which the umask may have cut. Somebody else's file keeps its mark, so
-// the next one looks again.
-func (l *Lock) grown(mode fs.FileMode) error {
+// for, which the umask may have cut. With others, who hold a deleted file and
+// are in somebody else's way, the mark stays. So it does on somebody else's file,
+// and the next one looks again.
+func (l *Lock) grown(mode fs.FileMode, others bool) error {
 	f, err := l.File() // by the descriptor: a umask can cut our own right to open it
 	if err != nil {
 		return err
@@ -180,6 +184,9 @@ func (l *Lock) grown(mode fs.FileMode) error {
 	defer f.Close()
 	if !l.created {
 		mode = l.file.Mode().Perm()
+	}
+	if others {
+		mode |= newborn
 	}
 	if err := f.Chmod(mode); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err

@@ -353,7 +353,7 @@ func Open(path string) (*os.File, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return f, err
 	}
-	if h := findDeleted(r.path, fileID{}, false); h != nil {
+	if h, _ := findDeleted(r.path, fileID{}, false); h != nil {
 		if f, err := h.open(); err == nil {
 			return f, nil
 		}

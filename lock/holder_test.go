@@ -179,6 +179,28 @@ func TestCreatorKilledBeforeTheLook(t *testing.T) {
 	}
 }
 
+// TestDeletedFileOfASharedLock: a second shared lock is taken on a new file, and
+// the first one still refuses who wants that file for itself.
+func TestDeletedFileOfASharedLock(t *testing.T) {
+	t.Parallel()
+	needLinux(t)
+	p := path(t)
+	shared := &lock.Options{Shared: true, Mode: 0o640}
+	mustTry(t, p, shared)
+	if err := os.Remove(p); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		mustRelease(t, mustTry(t, p, shared))
+		if file, err := os.Lstat(p); err != nil || file.Mode().Perm() != 0o640 {
+			t.Errorf("Lstat = %v, %v; want a file of mode 0640", file, err)
+		}
+	}
+	if held := mustRefuse(t, p, nil); !held.Deleted {
+		t.Errorf("Deleted = false; want the holder of the deleted file")
+	}
+}
+
 // TestSharedLockCountsOnlyWhenItStays: lockrun status has a shared lock for a
 // moment, which can be long when it has to wait for the CPU. A start that meets
 // it there goes on trying, though it sees who has it.

@@ -248,19 +248,24 @@ func findCarriers(id fileID) (found []carrier, err error) {
 }
 
 // findDeleted searches for a process that holds the lock on a deleted file of
-// that path; nil means that none was seen. With shared, one that holds a shared
-// lock does not count: it is in nobody's way. Nor does the file own, the one
-// that the caller has locked.
-func findDeleted(path string, own fileID, shared bool) (found *carrier) {
+// that path; nil means that none was seen. With shared, those that hold a shared
+// lock are not meant: they are in nobody's way who wants such a one too, and
+// others says that there are some. Nor is the file own meant, the one that the
+// caller has locked.
+func findDeleted(path string, own fileID, shared bool) (found *carrier, others bool) {
 	s := newSearch()
 	s.deleted(0, path)
 	s.each(func(_ int, c carrier) bool {
-		if c.id != own && (!c.shared || !shared) {
+		switch {
+		case c.id == own:
+		case c.shared && shared:
+			others = true
+		default:
 			found = &c
 		}
 		return found == nil
 	})
-	return found
+	return found, others
 }
 
 // findAny searches for one process to name in a refusal: one that holds the

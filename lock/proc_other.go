@@ -35,7 +35,7 @@ func (s *search) findHolders() map[int]Holder { return nil }
 
 func findAny(string, fileID, bool) (holder, deleted *carrier) { return nil, nil }
 
-func findDeleted(string, fileID, bool) *carrier { return nil }
+func findDeleted(string, fileID, bool) (*carrier, bool) { return nil, false }
 
 func parentOf(int) (int, time.Time) { return 0, time.Time{} }
 
