@@ -110,6 +110,9 @@ func (s Schedule) String() string {
 		wait := "forever"
 		if step.Wait != Forever {
 			wait = strconv.FormatFloat(step.Wait.Seconds(), 'f', -1, 64)
+			if d, err := parseWait(wait); err != nil || d != step.Wait {
+				wait = step.Wait.String() // too long, or too exact, for a number of seconds
+			}
 		}
 		name := strings.TrimPrefix(unix.SignalName(step.Signal), "SIG")
 		if name == "" {

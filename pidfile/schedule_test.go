@@ -2,12 +2,14 @@ package pidfile_test
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/lockrun/lockrun/pidfile"
+	"golang.org/x/sys/unix"
 )
 
 func TestParseSchedule(t *testing.T) {
@@ -46,7 +48,7 @@ func TestParseSchedule(t *testing.T) {
 }
 
 func FuzzParseSchedule(f *testing.F) {
-	for _, s := range []string{"TERM/10/KILL/5", "-9/forever", "1.5", "HUP/300ms", "//", "-/1"} {
+	for _, s := range []string{"TERM/10/KILL/5", "-9/forever", "1.5", "HUP/300ms", "//", "-/1", "TERM/300000h", "TERM/800000000.123456789", "1.000000001s"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -64,6 +66,30 @@ func FuzzParseSchedule(f *testing.F) {
 		}
 		if again, err := pidfile.ParseSchedule(s.String(), syscall.SIGTERM); err != nil || !slices.Equal(again, s) {
 			t.Errorf("ParseSchedule(%q) = %v, printed and parsed again %v, %v", text, s, again, err)
+		}
+	})
+}
+
+// FuzzParseSignal: a signal has its number by every spelling of its name.
+func FuzzParseSignal(f *testing.F) {
+	for _, s := range []string{"TERM", "SIGTERM", "-9", "sigrtmin", "65", "0", "-0", "+1", "SIGSIGTERM"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		sig, err := pidfile.ParseSignal(s)
+		if err != nil {
+			if sig != 0 {
+				t.Errorf("ParseSignal(%q) = %d beside the error %v", s, sig, err)
+			}
+			return
+		}
+		if sig < 1 || sig > 64 {
+			t.Errorf("ParseSignal(%q) = %d", s, sig)
+		}
+		for _, same := range []string{unix.SignalName(sig), strings.ToLower(s), strconv.Itoa(int(sig))} {
+			if again, err := pidfile.ParseSignal(same); same != "" && (again != sig || err != nil) {
+				t.Errorf("ParseSignal(%q) = %d, but %q is %d, %v", s, sig, same, again, err)
+			}
 		}
 	})
 }

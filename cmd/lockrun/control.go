@@ -232,6 +232,24 @@ func (r *request) receive(conn *net.UnixConn) error {
 	case err != nil:
 		return errors.New("the request does not end with a newline")
 	}
+	return r.decode(line)
+}
+
+// encode is what decode understands. Each word counts for itself: two that are
+// broken can be UTF-8 together.
+func (r request) encode() ([]byte, error) {
+	r.Version = controlVersion
+	if slices.ContainsFunc(r.Command, func(word string) bool { return !utf8.ValidString(word) }) {
+		for _, word := range r.Command {
+			r.Base64 = append(r.Base64, []byte(word))
+		}
+		r.Command = nil
+	}
+	return json.Marshal(r)
+}
+
+// decode reads a request that this supervisor understands.
+func (r *request) decode(line []byte) error {
 	if err := json.Unmarshal(line, r); err != nil {
 		return fmt.Errorf("the request is not understood: %v", err)
 	}
@@ -241,6 +259,7 @@ func (r *request) receive(conn *net.UnixConn) error {
 	for _, word := range r.Base64 {
 		r.Command = append(r.Command, string(word))
 	}
+	r.Base64 = nil
 	for _, word := range r.Command {
 		if strings.Contains(word, "\x00") {
 			return errors.New("the command has a NUL")
@@ -375,14 +394,7 @@ func askSupervisor(ctx context.Context, name lockName, f *os.File, r request) (a
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
 
-	r.Version = controlVersion
-	if !utf8.ValidString(strings.Join(r.Command, "")) {
-		for _, word := range r.Command {
-			r.Base64 = append(r.Base64, []byte(word))
-		}
-		r.Command = nil
-	}
-	line, err := json.Marshal(r)
+	line, err := r.encode()
 	if err != nil {
 		return answer{}, err
 	}

@@ -92,3 +92,37 @@ func TestOneLock(t *testing.T) {
 		}
 	}
 }
+
+// FuzzParseOperands: the command is what stands at the end, word by word, or one
+// for the shell.
+func FuzzParseOperands(f *testing.F) {
+	f.Add("./l", "--", "true", "x", false)
+	f.Add("name", "--", "--", "-x", false)
+	f.Add("./l", "-c", "a b", "", false)
+	f.Add("./l", "--", "", "", true)
+	f.Setenv("LOCKRUN_DIR", f.TempDir())
+	f.Fuzz(func(t *testing.T, lock, a, b, c string, hasShell bool) {
+		const shell = "the shell's"
+		for _, operands := range [][]string{{lock}, {lock, a}, {lock, a, b}, {lock, a, b, c}} {
+			got, err := parseOperands(operands, shell, hasShell)
+			if err != nil {
+				continue
+			}
+			if got.lock.given != lock || len(got.argv) == 0 {
+				t.Fatalf("%q: lock %q, command %q", operands, got.lock.given, got.argv)
+			}
+			switch rest := operands[len(operands)-min(len(got.argv), len(operands)):]; {
+			case hasShell:
+				if !slices.Equal(got.argv, []string{"/bin/sh", "-c", shell}) {
+					t.Errorf("%q: command %q", operands, got.argv)
+				}
+			case slices.Equal(got.argv, rest):
+				if got.lock.named && a != "--" {
+					t.Errorf("%q: a NAME without --", operands)
+				}
+			case !slices.Equal(got.argv, []string{"/bin/sh", "-c", b}) || a != "-c" || len(operands) != 3:
+				t.Errorf("%q: command %q", operands, got.argv)
+			}
+		}
+	})
+}
