@@ -1,7 +1,9 @@
 package lock
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -189,13 +191,51 @@ func TestStatusNumber(t *testing.T) {
 	}
 }
 
-func FuzzProcLines(f *testing.F) {
-	f.Add([]byte("lock:\t1: FLOCK  ADVISORY  WRITE 5577 fe:00:1234567 0 EOF\n"))
-	f.Add([]byte("5577 (sleep) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 100 0 0\n"))
-	f.Add([]byte("Uid:\t1000\t1000\t1000\t1000\n"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		lockLine(b)
-		startTime(b)
-		statusNumber(b, "Uid:", 1)
+// FuzzLockLine: no line before it hides a lock, and none is seen where there is
+// none.
+func FuzzLockLine(f *testing.F) {
+	f.Add([]byte("pos:\t0\nflags:\t0100000\n"))
+	f.Add([]byte("lock:\t1: FLOCK  ADVISORY  WRITE 5577 fe:00:1234567 0 EOF"))
+	f.Add([]byte("lock:\t1: POSIX  ADVISORY  READ 5577 fe:00:1234567 0 EOF\n"))
+	f.Fuzz(func(t *testing.T, before []byte) {
+		_, ok := lockLine(before)
+		if ok && !bytes.Contains(before, []byte("FLOCK")) {
+			t.Errorf("lockLine(%q) sees a lock", before)
+		}
+		for kind, want := range map[string]bool{"READ": true, "WRITE": false} {
+			all := append(bytes.Clone(before), "\nlock:\t2: FLOCK  ADVISORY  "+kind+" 5577 fe:00:1 0 EOF\n"...)
+			if shared, found := lockLine(all); !found || !ok && shared != want {
+				t.Errorf("lockLine(%q) = %v, %v; want %v, true", all, shared, found, want)
+			}
+		}
+	})
+}
+
+// FuzzStat: a program can have any name, and no name is taken for its other
+// fields.
+func FuzzStat(f *testing.F) {
+	f.Add("sleep", int64(8230931))
+	f.Add(") Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 (", int64(1))
+	f.Add("\n)\n", int64(-1))
+	f.Fuzz(func(t *testing.T, name string, ticks int64) {
+		ticks &= 1<<40 - 1
+		stat := fmt.Appendf(nil, "5577 (%s) S 5570 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 %d 0 0\n", name, ticks)
+		plain := fmt.Appendf(nil, "5577 (x) S 5570 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 %d 0 0\n", ticks)
+		if a, b := startTime(stat), startTime(plain); b.Sub(a).Abs() > time.Second {
+			t.Errorf("startTime(%q) = %v; want %v", stat, a, b)
+		}
+	})
+}
+
+// FuzzStatus: a number is that of its own line.
+func FuzzStatus(f *testing.F) {
+	f.Add([]byte("Name:\tsleep\nUmask:\t0022\n"), 1000)
+	f.Add([]byte("Name:\tUid:\t1\n"), 0)
+	f.Fuzz(func(t *testing.T, before []byte, uid int) {
+		status := fmt.Appendf(bytes.Clone(before), "\nUid:\t7\t%d\t8\t9\n", uid)
+		got, ok := statusNumber(status, "Uid:", 1)
+		if first := bytes.HasPrefix(before, []byte("Uid:")) || bytes.Contains(before, []byte("\nUid:")); !first && (got != uid || !ok) {
+			t.Errorf("statusNumber(%q) = %d, %v; want %d, true", status, got, ok, uid)
+		}
 	})
 }

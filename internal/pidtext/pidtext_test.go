@@ -1,6 +1,7 @@
 package pidtext
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 )
@@ -62,6 +63,17 @@ func FuzzParse(f *testing.F) {
 		pid, ok := Parse(content)
 		if pid < 0 || pid > maxPID || (pid != 0 && !ok) {
 			t.Errorf("Parse(%q) = %d, %v", content, pid, ok)
+		}
+		if pid == 0 {
+			return
+		}
+		if again, ok := Parse(Format(pid)); again != pid || !ok {
+			t.Errorf("Parse(Format(%d)) = %d, %v", pid, again, ok)
+		}
+		// What a new number leaves of a longer old one is never another number.
+		shorter := append(Format(1), bytes.Repeat([]byte("\n"), max(0, len(content)-2))...)
+		if n, ok := Parse(shorter); n != 1 || !ok {
+			t.Errorf("Parse(%q) = %d, %v; want 1, true", shorter, n, ok)
 		}
 	})
 }
