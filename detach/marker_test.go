@@ -117,6 +117,33 @@ func TestMarkerForged(t *testing.T) {
 	}
 }
 
+// FuzzMarker: nothing is believed that does not know the pipe, and all is removed
+// from the environment.
+func FuzzMarker(f *testing.F) {
+	_, w, err := os.Pipe()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { w.Close() })
+	for _, r := range []role{launcher, leader, daemon, "other"} {
+		f.Add(string(r), int(w.Fd()), uint64(0), uint64(0), "")
+		f.Add(string(r), 0, uint64(1), uint64(1), ":")
+	}
+	f.Setenv(markerName, "")
+	f.Fuzz(func(t *testing.T, r string, fd int, dev, ino uint64, more string) {
+		value := fmt.Sprintf("%s:%d:%d:%d%s", r, fd, dev, ino, more)
+		if os.Setenv(markerName, value) != nil {
+			return // it has a NUL
+		}
+		if r, pipe := readMarker(); r != launcher || pipe != nil {
+			t.Errorf("%q makes the role %q", value, r)
+		}
+		if _, ok := os.LookupEnv(markerName); ok {
+			t.Errorf("%q stays in the environment", value)
+		}
+	})
+}
+
 // TestMarkerStandard: descriptors 0 to 2 are never the pipe, even when they are
 // one, as in "program | cat".
 func TestMarkerStandard(t *testing.T) {
