@@ -70,7 +70,7 @@ func TestProtocol(t *testing.T) {
 		{name: "a command, and those who look", system: among(0, commandOf(daemon, 4), daemon, status, await, inherits)},
 		{name: "a command, one that waits, and status", system: among(1, commandOf(keeping, 3), waiting, status, inherits)},
 
-		{name: "three, status, two deletions", full: true, system: among(2, daemon, waiting, keeping, status)},
+		{name: "three and status", full: true, system: among(1, daemon, waiting, keeping, status)},
 		{name: "three, one with a command, two deletions", full: true, system: among(2, commandOf(daemon, 3), waiting, keeping, inherits)},
 		{name: "three bare locks", full: true, system: among(1, bare, bare, daemon)},
 		{name: "clean-up at a signal, and two more", full: true, system: among(2, atExit, daemon, waiting)},
