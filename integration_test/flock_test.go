@@ -292,7 +292,7 @@ func TestFlockQueue(t *testing.T) {
 		{original + "/flock"}, {ours + "/flock"}, {lockrun, "-w"}, {original + "/flock", "-w", "100"}, {lockrun, "flock", "-w", "100"}, {lockrun, "-t", "100s"},
 		{ours + "/flock", "-F"}, {original + "/flock", "-F"},
 	}
-	for round := range ctlRounds(10, 100) {
+	for round := range sized(5, 10, 100) {
 		dir := t.TempDir()
 		path, order := filepath.Join(dir, "f"), filepath.Join(dir, "order")
 		release := flockHold(t, path)
@@ -322,7 +322,7 @@ func TestFlockTimeoutLeavesNoLock(t *testing.T) {
 	t.Parallel()
 	flockBoth(t, func(t *testing.T, flock string) {
 		timedOut := 0
-		for round := range ctlRounds(30, 300) {
+		for round := range sized(5, 30, 300) {
 			path := filepath.Join(t.TempDir(), "f")
 			release := flockHold(t, path)
 			f, err := os.OpenFile(path, os.O_RDWR, 0)
