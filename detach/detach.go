@@ -24,13 +24,15 @@ type Config struct {
 	PIDFileOptions pidfile.Options
 
 	// Log is the path of a file that standard output and error are appended
-	// to; it is created with mode 0640 (and the caller's umask). "" means
-	// /dev/null.
+	// to; see OpenLog. "" means /dev/null.
 	Log string
 
+	// Stdout and Stderr are for one of the two alone, instead of Log.
+	Stdout, Stderr string
+
 	// Dir is the daemon's working directory. "" means "/", so that no file
-	// system is kept busy. PIDFile, Log and Dir itself are looked up in the
-	// caller's working directory.
+	// system is kept busy. PIDFile, the logs and Dir itself are looked up in
+	// the caller's working directory.
 	Dir string
 
 	// Umask is the daemon's file mode creation mask. Zero means 022: files

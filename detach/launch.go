@@ -44,11 +44,12 @@ func (c *Config) launch() error {
 		return err
 	}
 	defer stdin.Close()
-	output, err := c.openLog()
+	stdout, stderr, err := c.openLogs()
 	if err != nil {
 		return err
 	}
-	defer output.Close()
+	defer stdout.Close()
+	defer stderr.Close()
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -69,7 +70,7 @@ func (c *Config) launch() error {
 	atExit.Push(func() { g.signal(syscall.SIGTERM) })
 	g.mu.Lock() // a signal that comes meanwhile waits for the PID
 	stopCatching = atExit.Catch()
-	pid, err := c.startSelf(first, w, []uintptr{stdin.Fd(), output.Fd(), output.Fd()}, true)
+	pid, err := c.startSelf(first, w, []uintptr{stdin.Fd(), stdout.Fd(), stderr.Fd()}, true)
 	g.pid = pid
 	g.mu.Unlock()
 	if err != nil {
@@ -115,20 +116,6 @@ func (c *Config) launch() error {
 	}
 	e.Text += c.seeLog()
 	return e
-}
-
-func (c *Config) seeLog() string {
-	if c.Log == "" {
-		return ""
-	}
-	return ", see " + c.Log
-}
-
-func (c *Config) openLog() (*os.File, error) {
-	if c.Log == "" {
-		return os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	}
-	return os.OpenFile(c.Log, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOCTTY, 0o640)
 }
 
 // lead is all that the session leader does: it starts the daemon and exits.
