@@ -24,12 +24,13 @@ type command struct {
 	argv    []string
 	env     []string
 	process process
+	streams *streams
 
 	readyFD   int // of the command, which gets readyPipe there
 	readyPipe *os.File
 }
 
-// start executes the command as a child with our standard descriptors, and those
+// start executes the command as a child with its standard descriptors, and ours
 // that are not close-on-exec. It returns when it was really executed. The error is
 // an *execError.
 //
@@ -90,7 +91,7 @@ func shellScript(path string, argv []string) []string {
 // files are the command's first descriptors: ours, and the pipe. Those between that
 // we were started with and pass on stay what they are.
 func (c *command) files() []uintptr {
-	files := []uintptr{0, 1, 2}
+	files := c.streams.descriptors()
 	if c.readyPipe == nil {
 		return files
 	}

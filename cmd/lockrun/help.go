@@ -61,7 +61,13 @@ Flags of lockrun and lockrun start
       --ready-timeout D end it when it is not up in D, 60 s by default; exit 124
       --exec            run: become the command, which then holds LOCK alone
       --mode MODE       permission of LOCK if it has to be created, 0600 by default
-      --log FILE        start: append the command's output to FILE
+      --log FILE        append the command's output to FILE, - for no file;
+                        or syslog:FACILITY.PRIORITY, such as syslog:daemon.info
+      --stdout FILE, --stderr FILE
+                        append one of the two to FILE
+      --log-rotate SPEC size:10M,keep:5 renames FILE at that size to FILE.1, and
+                        so on up to FILE.5 (through a pipe, which ends with us)
+      --quiet-success   not start: show the output only if COMMAND fails
 
 What the command's process is like (flags of lockrun and lockrun start)
       --chdir DIR       its directory; start: / by default
@@ -89,7 +95,8 @@ Flags of lockrun stop, which returns when the lock is free, and of lockrun resta
   -t, --timeout D       do not wait for its end for longer than D
 Flags of lockrun restart
   -c, --command STRING  run /bin/sh -c STRING
-      --log FILE        if it has to be started anew: append its output to FILE
+      --log, --stdout, --stderr, --log-rotate
+                        if it has to be started anew, as with start
 Flags of lockrun stop
       --dry-run         only say whom it would signal
       --force           if nobody holds LOCK, believe the PID in it
@@ -127,9 +134,9 @@ through which lockrun is called as that tool; it overwrites nothing
   -h, --help, -V, --version
 
 Exit status: that of COMMAND, 128+n if signal n killed it; 75 LOCK is held;
-64 usage, 73 LOCK can't be used, 77 not permitted or not verifiable, 71 other
-refusals of the system; 124 not ready in time, 126 COMMAND can't be executed,
-127 not found. status: 0 running, 1 dead and a PID left, 3 not running,
+64 usage, 73 LOCK or a log can't be used, 77 not permitted or not verifiable,
+71 other refusals of the system; 124 not ready in time, 126 COMMAND can't be
+executed, 127 not found. status: 0 running, 1 dead and a PID left, 3 not running,
 4 unknown. stop, signal, wait: 0 done or nothing to do, 75 still held.
 verify: 0 it refuses a second start, 1 it does not.
 `

@@ -21,9 +21,17 @@ import (
 // stop. Success is silent. What others chose, a path or a command line, is
 // printed without control characters.
 
+// ourSyslog is where the messages of a daemon go whose output goes there too.
+var ourSyslog *syslogLog
+
 // complain prints a message to standard error.
 func complain(format string, args ...any) {
-	os.Stderr.WriteString("lockrun: " + oneLine(fmt.Sprintf(format, args...)) + "\n")
+	text := "lockrun: " + oneLine(fmt.Sprintf(format, args...))
+	if ourSyslog != nil {
+		ourSyslog.complain(text)
+		return
+	}
+	os.Stderr.WriteString(text + "\n")
 }
 
 // usage complains about the command line.

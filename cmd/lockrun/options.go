@@ -25,8 +25,9 @@ type options struct {
 	holdFlags
 	policy
 	attributes
-	shell string // -c
-	dash  func() int
+	output output
+	shell  string // -c
+	dash   func() int
 }
 
 func (o *options) register(fs *pflag.FlagSet) {
@@ -36,6 +37,8 @@ func (o *options) register(fs *pflag.FlagSet) {
 	o.policy.respawn.register(fs)
 	o.policy.readiness.register(fs)
 	o.attributes.register(fs)
+	o.output.register(fs)
+	fs.BoolVar(&o.output.quietSuccess, "quiet-success", false, "")
 	fs.StringVarP(&o.shell, "command", "c", "", "")
 }
 
@@ -70,7 +73,7 @@ func (o *options) read(operands []string) (commandLine, error) {
 			return c, err
 		}
 	}
-	return c, cmp.Or(o.holdFlags.check(), o.policy.limits.check(), o.policy.respawn.check(), o.policy.readiness.check())
+	return c, cmp.Or(o.holdFlags.check(), o.policy.limits.check(), o.policy.respawn.check(), o.policy.readiness.check(), o.output.check())
 }
 
 // command returns what is to be run, under what is held.

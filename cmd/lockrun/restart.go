@@ -18,7 +18,8 @@ func restart(args []string) int {
 	var show waitFlags
 	show.register(flags)
 	shell := flags.StringP("command", "c", "", "")
-	log := flags.String("log", "", "")
+	var out output
+	out.register(flags)
 	if status, done := parse(flags, args); done {
 		return status
 	}
@@ -33,8 +34,8 @@ func restart(args []string) int {
 	if err == nil {
 		schedule, err = end.schedule()
 	}
-	if err == nil && flags.Changed("log") && *log == "" {
-		err = usageError("--log needs the name of a file")
+	if err == nil {
+		err = out.check()
 	}
 	if err != nil {
 		return usage("%v", err)
@@ -63,11 +64,7 @@ func restart(args []string) int {
 	case err == nil:
 		return exitOK
 	case errors.Is(err, pidfile.ErrNotRunning) && c.argv != nil:
-		var words []string
-		if *log != "" {
-			words = append(words, "--log", *log)
-		}
-		return start(append(append(words, c.lock.given, "--"), c.argv...))
+		return start(append(append(out.words(), c.lock.given, "--"), c.argv...))
 	case errors.Is(err, pidfile.ErrNotRunning):
 		complain("%s: not running; to start it give the command", c.lock.given)
 		return exitStatusNone

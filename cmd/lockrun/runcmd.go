@@ -35,7 +35,7 @@ func runCommand(args []string) int {
 		return usage("%v", err)
 	}
 	if *become {
-		for _, flag := range []string{"hold", "remove", "pidfile", "max-time", "restart", "ready", "on-exit"} {
+		for _, flag := range []string{"hold", "remove", "pidfile", "max-time", "restart", "ready", "on-exit", "log", "stdout", "stderr", "log-rotate", "quiet-success"} {
 			if o.changed(flag) {
 				return usage("with --exec nobody is left for --%s: lockrun becomes the command", flag)
 			}
@@ -57,6 +57,13 @@ func runCommand(args []string) int {
 	if *become {
 		return o.become(c, held)
 	}
+	o.output.warn()
+	cmd := o.command(c, held)
+	if cmd.streams, err = o.output.open(c.lock); err != nil {
+		held.release()
+		complain("%v", err)
+		return exitStatus(err)
+	}
 	var control *control
 	if o.wanted() {
 		// Who stops it must reach us, who would start it again.
@@ -64,7 +71,7 @@ func runCommand(args []string) int {
 			complain("%s: no control socket: %v", c.lock.given, err)
 		}
 	}
-	status, err := supervise(held, o.command(c, held), o.policy, control, func() error { return nil })
+	status, err := supervise(held, cmd, o.policy, control, func() error { return nil })
 	if err != nil {
 		complain("%s", supervisionError(c.lock, err))
 	}

@@ -17,13 +17,12 @@ func start(args []string) int {
 	flags := newFlags()
 	var o options
 	o.register(flags)
-	log := flags.String("log", "", "")
 	if status, done := parse(flags, args); done {
 		return status
 	}
 	c, err := o.read(flags.Args())
-	if err == nil && flags.Changed("log") && *log == "" {
-		err = usageError("--log needs the name of a file")
+	if err == nil && o.output.quietSuccess {
+		err = usageError("--quiet-success is for a run in the foreground: nobody would see what a daemon wrote")
 	}
 	if err != nil {
 		return usage("%v", err)
@@ -44,11 +43,14 @@ func start(args []string) int {
 	if o.reentrant {
 		return usage("--reentrant runs under the lock that is held already, and start needs one of its own")
 	}
+	o.output.warn()
 	endWait := o.showWait(c.lock, false) // in the launcher, which is on the terminal
+	stdout, stderr := o.output.files()
 	d, err := detach.Detach(&detach.Config{
 		Args:          append([]string{"start"}, args...),
-		Log:           *log,
 		Keep:          o.attributes.keep,
+		Stdout:        stdout.name(),
+		Stderr:        stderr.name(),
 		SessionLeader: true,
 		ReadyTimeout:  -1, // the command was executed or was not; -t bounds the wait for the lock
 		AfterWait:     endWait,
@@ -66,12 +68,18 @@ func start(args []string) int {
 		held.release()
 		os.Exit(exitSystem)
 	}
+	cmd := o.command(c, held)
+	o.output.inDaemon = true
+	if cmd.streams, err = o.output.open(c.lock); err != nil {
+		held.release()
+		d.Fail(exitStatus(err), err)
+	}
 	control, err := listenControl(c.lock)
 	if err != nil {
 		// Only in the log: the command runs without it too.
 		complain("%s: no control socket: %v", c.lock.given, err)
 	}
-	status, err := supervise(held, o.command(c, held), o.policy, control, d.Ready)
+	status, err := supervise(held, cmd, o.policy, control, d.Ready)
 	if err != nil {
 		d.Fail(status, reason{supervisionError(c.lock, err), err})
 	}

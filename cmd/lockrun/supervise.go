@@ -159,6 +159,9 @@ func supervise(h *hold, cmd command, policy policy, control *control, started fu
 	}
 	s.hintAtLeftBehind()
 	s.release()
+	if s.status != exitOK {
+		s.cmd.streams.show()
+	}
 	if s.interrupted {
 		dieOfInterrupt()
 	}
@@ -186,6 +189,8 @@ func (s *supervisor) hintAtLeftBehind() {
 
 // release frees the lock and then tells those who wait for that.
 func (s *supervisor) release() {
+	// The next one under this lock may write to the same log.
+	s.cmd.streams.end()
 	s.control.close()
 	free := s.hold.release
 	if s.hold.tree && s.err == nil {
@@ -209,6 +214,7 @@ func (s *supervisor) launch() {
 		return
 	}
 	s.cmd.readyFD, s.cmd.readyPipe = s.policy.ready.fd, pipe
+	s.cmd.streams.refresh()
 	// In the session of a terminal the command stays in our group, where
 	// Ctrl-C, Ctrl-Z and fg reach it; else it gets one of its own.
 	pid, err := s.cmd.start(s.ownGroup())
@@ -223,6 +229,7 @@ func (s *supervisor) launch() {
 	}
 	s.command = pid
 	s.launched = time.Now()
+	s.cmd.streams.running(pid)
 	go func() { s.ended <- awaitEnd(pid) }()
 	if err := s.hold.write(pid); err != nil {
 		// Ours stands there, and we carry the lock too.
