@@ -108,6 +108,9 @@ func outRotated(t *testing.T, path string, keep, size int) (text []byte, files i
 		if len(part) > size {
 			t.Errorf("%s has %d bytes; want at most %d", name, len(part), size)
 		}
+		if !bytes.HasSuffix(part, []byte("\n")) {
+			t.Errorf("%s ends within a line", name)
+		}
 		if i > 0 && len(part) < size-100 {
 			t.Errorf("%s has %d bytes; want it to be full", name, len(part))
 		}
@@ -561,6 +564,39 @@ func TestSyslogIsAway(t *testing.T) {
 	round("one")
 	count(conn, 1)
 	c.run("stop", "web").want(t, 0, "")
+}
+
+// TestSlowSyslogDoesNotHoldUpTheEnd: much is still in the pipe then.
+func TestSlowSyslogDoesNotHoldUpTheEnd(t *testing.T) {
+	t.Parallel()
+	outOwnDev(t)
+	conn := outSyslog(t)
+	c := newCtl(t)
+	ended, slow := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(slow)
+		for {
+			select {
+			case <-ended:
+				return
+			case <-time.After(time.Millisecond):
+				outMessage(conn, time.Millisecond)
+			}
+		}
+	}()
+	r := c.run("--log", "syslog:user.info", "web", "--", "sh", "-c", "yes | head -c 60000")
+	close(ended)
+	<-slow
+	if r.want(t, 0, ""); r.took > 5*time.Second {
+		t.Errorf("took %v", r.took)
+	}
+	last := ""
+	for m := outMessage(conn, time.Second); m != ""; m = outMessage(conn, 10*time.Millisecond) {
+		last = m
+	}
+	if !strings.Contains(last, " lines of output are lost here") {
+		t.Errorf("the last message is %q", last)
+	}
 }
 
 // TestQuietSuccessIsBounded: however much the command writes.

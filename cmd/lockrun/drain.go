@@ -13,7 +13,8 @@ import (
 // waiting.
 type sink interface {
 	take(p []byte)
-	end() // nothing comes any more
+	hurry(until time.Time) // the command has ended; it is called beside take
+	end()                  // nothing comes any more
 }
 
 // drain is a pipe that a command writes to, and its restarts too.
@@ -74,7 +75,9 @@ func (d *drain) read() {
 func (d *drain) close() {
 	d.w.Close()
 	d.over.Store(true)
-	d.r.SetReadDeadline(time.Now().Add(forStragglers))
+	until := time.Now().Add(forStragglers)
+	d.into.hurry(until)
+	d.r.SetReadDeadline(until)
 }
 
 func (d *drain) end() {

@@ -94,7 +94,7 @@ func (d *destination) check(flag string) (err error) {
 	switch d.given {
 	case "":
 		if d.set {
-			return usageError("%s needs the name of a file, or -", flag)
+			return usageError("%s needs the name of a file", flag)
 		}
 	case "-":
 	default:

@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"os"
+	"time"
 )
 
 // spoolMemory is how much of the output of a command is held in memory; the rest
@@ -42,7 +43,8 @@ func namelessFile() (*os.File, error) {
 	return f, err
 }
 
-func (s *spool) end() {}
+func (s *spool) hurry(time.Time) {}
+func (s *spool) end()            {}
 
 // show writes to one of our standard descriptors what the command wrote.
 func (s *spool) show(to *os.File) {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // rotation is a flag's word: how big a log may get, and how many old ones are
@@ -250,6 +251,8 @@ func (r *rotatedLog) numbered(i int) string {
 	}
 	return r.path + "." + strconv.Itoa(i)
 }
+
+func (r *rotatedLog) hurry(time.Time) {}
 
 // end says what is still to be said.
 func (r *rotatedLog) end() {

@@ -54,8 +54,9 @@ func syslogTag(name lockName) string {
 // Limits that keep a syslog that is slow, dead or missing from harming us.
 const (
 	syslogLine     = 2048                   // bytes of a message; a longer line is more than one
-	syslogPatience = 100 * time.Millisecond // for a message to be taken
-	syslogRest     = time.Second            // not to try again for, if it was not
+	syslogPatience = 100 * time.Millisecond // for messages to be taken, in each syslogRest
+	syslogRest     = time.Second
+	syslogBusy     = 5 * time.Millisecond // a shorter wait is that of a syslog at work, and does not count
 )
 
 // syslogLog sends each line of output as a message to the local syslog, in the
@@ -67,12 +68,14 @@ type syslogLog struct {
 	priority int
 	tag      string
 	pid      atomic.Int64 // of the command
+	until    atomic.Int64 // no more is sent after this time (UnixNano); 0 before the command has ended
 
-	mu    sync.Mutex
-	conn  net.Conn
-	line  []byte    // has begun
-	after time.Time // not to be tried before
-	lost  int       // lines
+	mu     sync.Mutex
+	conn   net.Conn
+	line   []byte        // has begun
+	since  time.Time     // when a syslogRest began
+	waited time.Duration // in it
+	lost   int           // lines
 }
 
 // take sends what the command wrote.
@@ -121,7 +124,12 @@ func (s *syslogLog) complain(text string) {
 }
 
 func (s *syslogLog) send(pid int, text []byte) {
-	if time.Now().Before(s.after) {
+	now := time.Now()
+	if now.Sub(s.since) >= syslogRest {
+		s.since, s.waited = now, 0
+	}
+	until := s.until.Load()
+	if s.waited >= syslogPatience || until != 0 && now.UnixNano() > until {
 		s.lost++
 		return
 	}
@@ -129,9 +137,12 @@ func (s *syslogLog) send(pid int, text []byte) {
 	if err == nil {
 		err = s.post(pid, text)
 	}
+	if took := time.Since(now); took >= syslogBusy {
+		s.waited += took
+	}
 	if err != nil {
 		s.lost++
-		s.after = time.Now().Add(syslogRest)
+		s.waited = syslogPatience
 	}
 }
 
@@ -165,7 +176,7 @@ func (s *syslogLog) post(pid int, text []byte) error {
 }
 
 func (s *syslogLog) write(message []byte) error {
-	s.conn.SetWriteDeadline(time.Now().Add(syslogPatience))
+	s.conn.SetWriteDeadline(time.Now().Add(syslogPatience - s.waited))
 	_, err := s.conn.Write(message)
 	return err
 }
@@ -183,11 +194,14 @@ func dialSyslog() (net.Conn, error) {
 	return nil, first
 }
 
+// hurry says that the command has ended: a slow syslog must not hold up the end.
+func (s *syslogLog) hurry(until time.Time) { s.until.Store(until.UnixNano()) }
+
 // end sends the last line, though it was not ended, and what is to be said.
 func (s *syslogLog) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.after = time.Time{}
+	s.waited = 0
 	s.flush()
 	s.sayLost()
 }
