@@ -243,6 +243,30 @@ func TestRotationKeepsTheMode(t *testing.T) {
 	}
 }
 
+// TestRotatedLogIsNotInherited: a command that is started later must not have it.
+func TestRotatedLogIsNotInherited(t *testing.T) {
+	t.Parallel()
+	log := filepath.Join(t.TempDir(), "log")
+	cmd := background(t, newCtl(t).command("--log", log, "--log-rotate", "size:1k", "web", "--", "sh", "-c", "seq 1000; exec sleep 600"))
+	eventually(t, "the last line", func() bool { return strings.HasSuffix(filesContent(log), "\n1000\n") })
+	found := false
+	for fd, d := range detDescriptors(t, cmd.Process.Pid) {
+		if d.target != log {
+			continue
+		}
+		found = true
+		info := filesContent(fmt.Sprintf("/proc/%d/fdinfo/%d", cmd.Process.Pid, fd))
+		var flags int
+		_, rest, _ := strings.Cut(info, "flags:\t")
+		if fmt.Sscanf(rest, "%o", &flags); flags&unix.O_CLOEXEC == 0 {
+			t.Errorf("descriptor %d is not close-on-exec: %s", fd, info)
+		}
+	}
+	if !found {
+		t.Error("no descriptor is the log")
+	}
+}
+
 // TestLogThatCanNotBeRotated goes on.
 func TestLogThatCanNotBeRotated(t *testing.T) {
 	t.Parallel()
@@ -323,16 +347,21 @@ func TestLogIsOneDescription(t *testing.T) {
 			background(t, cmd)
 		}
 		eventually(t, "it runs", func() bool { return strings.Contains(c.run("status", "web").stdout, "(sleep 600)") })
-		pid := uintptr(c.pid("web"))
-		differ, _, err := unix.Syscall6(unix.SYS_KCMP, pid, pid, 0 /* KCMP_FILE */, 1, 2, 0)
-		if err != 0 {
-			missing(t, "kcmp: %v", err)
+		pids := []int{c.pid("web")}
+		if strings.HasPrefix(flags, "start") {
+			pids = append(pids, detLook(t, pids[0]).ppid)
 		}
-		if differ != 0 {
-			t.Errorf("%s: two descriptions", flags)
-		}
-		if d := detDescriptors(t, int(pid))[1]; d.target != cmd.Dir+"/log" {
-			t.Errorf("%s: output goes to %s", flags, d.target)
+		for _, pid := range pids {
+			differ, _, err := unix.Syscall6(unix.SYS_KCMP, uintptr(pid), uintptr(pid), 0 /* KCMP_FILE */, 1, 2, 0)
+			if err != 0 {
+				missing(t, "kcmp: %v", err)
+			}
+			if differ != 0 {
+				t.Errorf("%s: process %d has two descriptions", flags, pid)
+			}
+			if d := detDescriptors(t, pid)[1]; d.target != cmd.Dir+"/log" {
+				t.Errorf("%s: output of process %d goes to %s", flags, pid, d.target)
+			}
 		}
 		c.run("stop", "web").want(t, 0, "")
 	}
@@ -402,9 +431,12 @@ func TestFullDiskHarmsNoDaemon(t *testing.T) {
 	filesWrite(t, dir+"/fill", strings.Repeat("x", 384<<10), 0o600)
 	c := newCtl(t)
 	log, up := dir+"/log", filepath.Join(t.TempDir(), "up")
-	words := append([]string{"sh", "-c", `"$@"; echo after; sleep 600`, "sh"}, c.helper("out-lines", "1", "20000", "0s", up)...)
+	words := append([]string{"sh", "-c", `up=$1; shift; "$@"; printf half; touch "$up"; while [ -e "$up" ]; do sleep 0.01; done; echo " rest"; echo after; sleep 600`, "sh", up}, c.helper("out-lines", "1", "20000", "0s", up)...)
 	c.run(append([]string{"start", "--log", log, "--log-rotate", "size:1M", "web", "--"}, words...)...).want(t, 0, "")
 	eventually(t, "all is written", func() bool { return exists(up) })
+	filesMust(t, os.Remove(up))
+	eventually(t, "half a line is written", func() bool { return exists(up) })
+	time.Sleep(100 * time.Millisecond) // for it to be read, and dropped
 	filesMust(t, os.Remove(dir+"/fill"))
 	filesMust(t, os.Remove(up))
 	eventually(t, "a line is written again", func() bool { return strings.HasSuffix(filesContent(log), "after\n") })
@@ -417,9 +449,9 @@ func TestFullDiskHarmsNoDaemon(t *testing.T) {
 	if rest := lost[3]; rest != "" {
 		var first int
 		fmt.Sscanf(rest, "line %d ", &first)
-		outWant(t, []byte(rest), first, 20000)
+		outWant(t, []byte(strings.TrimSuffix(rest, "half rest\n")), first, 20000)
 	}
-	all := 0
+	all := len("half rest\n")
 	for i := range 20000 {
 		all += len(outLine(i + 1))
 	}
@@ -579,7 +611,7 @@ func TestSlowSyslogDoesNotHoldUpTheEnd(t *testing.T) {
 			select {
 			case <-ended:
 				return
-			case <-time.After(time.Millisecond):
+			case <-time.After(200 * time.Microsecond):
 				outMessage(conn, time.Millisecond)
 			}
 		}

@@ -40,7 +40,6 @@ func newDrain(into sink) (*drain, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.Fd() // makes it a blocking one, which programs expect
 	return &drain{r: r, w: w, into: into}, nil
 }
 
@@ -68,6 +67,10 @@ func (d *drain) read() {
 		}
 	}
 }
+
+// descriptor is what the command writes to. Fd makes it a blocking one, which
+// programs expect.
+func (d *drain) descriptor() uintptr { return d.w.Fd() }
 
 // close says that the command has ended, and end that it is over with those that
 // it left behind, too: when they have ended or had their time. Who writes to the

@@ -214,7 +214,7 @@ func spooled() (*streams, error) {
 		}
 		s.drains = append(s.drains, d)
 	}
-	s.stdout, s.stderr = s.drains[0].w.Fd(), s.drains[1].w.Fd()
+	s.stdout, s.stderr = s.drains[0].descriptor(), s.drains[1].descriptor()
 	return s, nil
 }
 
@@ -224,7 +224,7 @@ func drained(into sink) (*streams, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &streams{stdout: d.w.Fd(), stderr: d.w.Fd(), drains: []*drain{d}}, nil
+	return &streams{stdout: d.descriptor(), stderr: d.descriptor(), drains: []*drain{d}}, nil
 }
 
 // openFile opens a file; in a daemon it is one that is open already.
