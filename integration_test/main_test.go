@@ -67,6 +67,7 @@ func runTests(m *testing.M) int {
 	// A developer's settings must not reach the tests, and what they do not his
 	// instances.
 	os.Setenv("LOCKRUN_DIR", filepath.Join(dir, "instances"))
+	os.Setenv("LOCKRUN_CONFIG", filepath.Join(dir, "config"))
 	os.Unsetenv("LOCKRUN_DETACH")
 	// Whatever the tests start, however detached, has this in its environment.
 	os.Setenv(runVariable, dir)

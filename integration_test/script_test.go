@@ -39,6 +39,7 @@ func TestScript(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", filepath.Dir(lockrun)+":"+env.Getenv("PATH"))
 			env.Setenv("LOCKRUN_DIR", filepath.Join(env.WorkDir, "instances"))
+			env.Setenv("LOCKRUN_CONFIG", filepath.Join(env.WorkDir, "config"))
 			// testscript's environment is a clean one, without the mark by
 			// which main_test.go finds what was left behind.
 			env.Setenv(runVariable, os.Getenv(runVariable))

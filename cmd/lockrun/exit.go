@@ -11,7 +11,7 @@ import (
 )
 
 // Exit statuses. A command's own status is passed on, 128+n when signal n killed
-// it. 64 to 77 are from sysexits(3), 124 to 127 as env(1) and timeout(1) have
+// it. 64 to 78 are from sysexits(3), 124 to 127 as env(1) and timeout(1) have
 // them.
 const (
 	exitOK          = 0
@@ -20,11 +20,13 @@ const (
 	exitLockFile    = 73  // the lock can't be opened, created or written
 	exitHeld        = 75  // another holds the lock, also after a bounded wait (-E changes it)
 	exitPermission  = 77  // not permitted, or not verifiable
+	exitConfig      = 78  // an instance file is wrong
 	exitTimeout     = 124 // not ready in time
 	exitCannotExec  = 126 // the command can't be executed
 	exitNotFound    = 127 // the command was not found
 	exitSignalled   = 128 // plus the signal's number
 	exitNotSingle   = 1   // verify: it does not refuse a second start
+	exitFaults      = 1   // check: an instance file is wrong
 	exitStatusDead  = 1   // status: nothing runs, a PID is left (LSB)
 	exitStatusNone  = 3   // status: nothing runs (LSB); stop --must-run
 	exitStatusOther = 4   // status: unknown (LSB)
@@ -32,7 +34,10 @@ const (
 
 // exitStatus returns the status for what went wrong with a lock.
 func exitStatus(err error) int {
+	var config *configError
 	switch {
+	case errors.As(err, &config):
+		return config.status
 	case errors.Is(err, lock.ErrHeld), errors.Is(err, context.DeadlineExceeded):
 		return exitHeld
 	case errors.Is(err, pidfile.ErrOwner), errors.Is(err, pidfile.ErrUnverified), errors.Is(err, errInstanceDir):

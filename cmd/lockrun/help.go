@@ -9,12 +9,15 @@ import (
 const helpText = `usage: lockrun [flags] LOCK [--] COMMAND [ARG...]
        lockrun [flags] -c 'SHELL STRING' LOCK
        lockrun start [flags] LOCK [--] COMMAND [ARG...]
+       lockrun start [flags] NAME
+       lockrun start --all
        lockrun restart [flags] LOCK [-- COMMAND [ARG...]]
        lockrun stop [flags] LOCK
        lockrun signal [flags] LOCK SIGNAL
        lockrun wait [flags] LOCK
        lockrun status [flags] [LOCK...]
        lockrun list [flags]
+       lockrun check [flags] [NAME...]
        lockrun verify [flags] [--] COMMAND [ARG...]
        lockrun flock [flags] ...
        lockrun install-links [flags] DIR [NAME...]
@@ -83,6 +86,13 @@ What the command's process is like (flags of lockrun and lockrun start)
                         can be repeated
       --keep-fd N       start: it inherits descriptor N; can be repeated
 LOCKRUN_LOCK is the path of LOCK in its environment, LOCKRUN_NAME the NAME.
+      --no-config       start: do not read the file of NAME
+      --all             start: all instances that have a file and do not run
+
+lockrun start NAME takes what is not given from NAME.toml: log = "/var/log/x",
+command = ["/usr/local/bin/x", "-v"]. It is in /etc/lockrun for root, for others
+in ~/.config/lockrun, or in $LOCKRUN_CONFIG. lockrun check says what is wrong with
+these files, and runs nothing.
 
 lockrun restart ends the command and starts it again, or COMMAND instead, under
 the lock that its supervisor, which start made, never lets go of.
@@ -135,10 +145,11 @@ through which lockrun is called as that tool; it overwrites nothing
 
 Exit status: that of COMMAND, 128+n if signal n killed it; 75 LOCK is held;
 64 usage, 73 LOCK or a log can't be used, 77 not permitted or not verifiable,
-71 other refusals of the system; 124 not ready in time, 126 COMMAND can't be
-executed, 127 not found. status: 0 running, 1 dead and a PID left, 3 not running,
-4 unknown. stop, signal, wait: 0 done or nothing to do, 75 still held.
-verify: 0 it refuses a second start, 1 it does not.
+78 an instance file is wrong, 71 other refusals of the system; 124 not ready in
+time, or time is up, 126 COMMAND can't be executed, 127 not found. status: 0 runs,
+1 dead and a PID left, 3 not running, 4 unknown. stop, signal, wait: 0 done or
+nothing to do, 75 still held. verify: 0 it refuses a second start, 1 it does not.
+check: 0, or 1 for a fault.
 `
 
 func help([]string) int {

@@ -126,7 +126,7 @@ func TestHelpNamesEveryExitStatus(t *testing.T) {
 }
 
 func TestHelpNamesEverySubcommand(t *testing.T) {
-	for _, word := range []string{"start", "stop", "signal", "wait", "status", "list", "verify", "flock", "install-links"} {
+	for _, word := range []string{"start", "stop", "signal", "wait", "status", "list", "restart", "check", "verify", "flock", "install-links"} {
 		if subcommandOf(word) == nil || !strings.Contains(helpText, "\n       lockrun "+word+" [flags]") {
 			t.Errorf("no usage line of %s", word)
 		}

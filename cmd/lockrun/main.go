@@ -29,6 +29,8 @@ func subcommandOf(word string) subcommand {
 		return sendSignal
 	case "wait":
 		return wait
+	case "check":
+		return check
 	case "verify":
 		return verify
 	case "install-links":
@@ -64,7 +66,7 @@ var toolNames = []string{"flock"}
 
 // reserved are words that may become subcommands.
 var reserved = []string{
-	"run", "check", "exec",
+	"run", "exec",
 	"lockf", "setlock", "run-one", "run-this-one",
 }
 

@@ -9,8 +9,8 @@ import (
 
 // restart ends the command of an instance and starts it again, or another one.
 // Its supervisor does both, under the lock that it never lets go of. Without a
-// supervisor the command has to be given, and somebody else can take the lock in
-// between.
+// supervisor the command has to be given, or to be in the instance file, and
+// somebody else can take the lock in between.
 func restart(args []string) int {
 	flags := newFlags()
 	var end endFlags
@@ -53,7 +53,18 @@ func restart(args []string) int {
 	defer cancel()
 	endWait := show.show(c.lock, "waiting for the end of", true)
 	_, err = askInstance(ctx, c.lock, request{Do: doRestart, Schedule: schedule.String(), Command: c.argv})
-	if errors.Is(err, errNoSupervisor) && c.argv != nil {
+	var words []string // for start
+	if c.argv == nil && (errors.Is(err, errNoSupervisor) || errors.Is(err, pidfile.ErrNotRunning)) {
+		// Before anything is ended: a file that can't be used ends nothing.
+		var e error
+		if words, e = instanceWords(c.lock, out.words()); e != nil {
+			endWait()
+			return notConfigured(e)
+		}
+	} else if c.argv != nil {
+		words = append(append(out.words(), c.lock.given, "--"), c.argv...)
+	}
+	if errors.Is(err, errNoSupervisor) && words != nil {
 		if err = pidfile.Stop(ctx, c.lock.path, schedule); err == nil {
 			err = pidfile.ErrNotRunning
 		}
@@ -63,10 +74,10 @@ func restart(args []string) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.Is(err, pidfile.ErrNotRunning) && c.argv != nil:
-		return start(append(append(out.words(), c.lock.given, "--"), c.argv...))
+	case errors.Is(err, pidfile.ErrNotRunning) && words != nil:
+		return start(words)
 	case errors.Is(err, pidfile.ErrNotRunning):
-		complain("%s: not running; to start it give the command", c.lock.given)
+		complain("%s: not running; to start it give the command%s", c.lock.given, orItsFile(c.lock))
 		return exitStatusNone
 	case errors.As(err, &refused):
 		complain("%s: %s", c.lock.given, refused.text)
@@ -80,4 +91,24 @@ func restart(args []string) int {
 		return exitHeld
 	}
 	return (&presentFlags{}).outcome(c.lock, err)
+}
+
+// instanceWords are the words with which start starts a NAME from its file; nil if
+// it has none, or no command is in it. given are flags that win over the file's.
+func instanceWords(name lockName, given []string) ([]string, error) {
+	if !name.named {
+		return nil, nil
+	}
+	flags := newFlags()
+	var o startOptions
+	o.register(flags)
+	args := append(given, name.given)
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	words, err := withInstanceFile(name, flags, args)
+	if errors.Is(err, errNoCommand) {
+		return nil, nil
+	}
+	return words, err
 }

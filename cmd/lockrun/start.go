@@ -6,24 +6,62 @@ import (
 
 	"github.com/lockrun/lockrun/detach"
 	"github.com/lockrun/lockrun/lock"
+	"github.com/spf13/pflag"
 )
+
+// startOptions are the flags of start.
+type startOptions struct {
+	options
+	all      bool
+	noConfig bool
+}
+
+func (o *startOptions) register(fs *pflag.FlagSet) {
+	o.options.register(fs)
+	fs.BoolVar(&o.all, "all", false, "")
+	fs.BoolVar(&o.noConfig, "no-config", false, "")
+}
+
+// read reads the operands, and checks the flags taken together.
+func (o *startOptions) read(operands []string) (commandLine, error) {
+	c, err := o.options.read(operands)
+	switch {
+	case err != nil:
+		return c, err
+	case o.output.quietSuccess:
+		return c, usageError("--quiet-success is for a run in the foreground: nobody would see what a daemon wrote")
+	case o.reentrant:
+		return c, usageError("--reentrant runs under the lock that is held already, and start needs one of its own")
+	}
+	return c, nil
+}
 
 // start runs the command in the background, and returns when it really runs.
 //
 // The process that the terminal started is detach's launcher. The daemon is the
 // supervisor: it takes the lock, starts the command as its child and reports.
 // It leads its session but never opens a terminal; the command does not lead.
+//
+// An instance file is read once, before there is a launcher, and becomes a part of
+// the arguments: what was checked is what runs, whoever changes the file meanwhile.
 func start(args []string) int {
 	flags := newFlags()
-	var o options
+	var o startOptions
 	o.register(flags)
 	if status, done := parse(flags, args); done {
 		return status
 	}
-	c, err := o.read(flags.Args())
-	if err == nil && o.output.quietSuccess {
-		err = usageError("--quiet-success is for a run in the foreground: nobody would see what a daemon wrote")
+	if o.all {
+		return startAll(flags)
 	}
+	if name, ok := o.instance(flags.Args()); ok && !o.noConfig {
+		words, err := withInstanceFile(name, flags, args)
+		if err != nil {
+			return notConfigured(err)
+		}
+		return start(words)
+	}
+	c, err := o.read(flags.Args())
 	if err != nil {
 		return usage("%v", err)
 	}
@@ -39,9 +77,6 @@ func start(args []string) int {
 	}
 	if err := o.checkNested(c.locks()); err != nil {
 		return o.refused(c.lock, err)
-	}
-	if o.reentrant {
-		return usage("--reentrant runs under the lock that is held already, and start needs one of its own")
 	}
 	o.output.warn()
 	endWait := o.showWait(c.lock, false) // in the launcher, which is on the terminal

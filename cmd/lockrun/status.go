@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -292,7 +294,7 @@ func status(args []string) int {
 		}
 	}
 	if flags.NArg() == 0 {
-		if names, err = allInstances(); err != nil {
+		if names, err = knownInstances(); err != nil {
 			complain("%v", err)
 			return exitStatus(err)
 		}
@@ -359,7 +361,11 @@ func list(args []string) int {
 	if flags.NArg() > 0 {
 		return usage("list takes no LOCK; there is a word: %q", flags.Arg(0))
 	}
-	names, err := allInstances()
+	instances := allInstances
+	if *known {
+		instances = knownInstances
+	}
+	names, err := instances()
 	if err != nil {
 		complain("%v", err)
 		return exitStatus(err)
@@ -394,6 +400,22 @@ func allInstances() ([]lockName, error) {
 		}
 	}
 	return names, nil
+}
+
+// knownInstances returns those too that only have a file. What is wrong with the
+// configuration is said, and hides nothing that runs.
+func knownInstances() ([]lockName, error) {
+	names, err := allInstances()
+	if err != nil {
+		return nil, err
+	}
+	configured, _, err := configuredInstances()
+	if err != nil {
+		complain("%v", err)
+	}
+	names = append(names, configured...)
+	slices.SortFunc(names, func(a, b lockName) int { return cmp.Compare(a.given, b.given) })
+	return slices.Compact(names), nil
 }
 
 func lockOperands(operands []string) ([]lockName, error) {

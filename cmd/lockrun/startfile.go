@@ -1,0 +1,222 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/lockrun/lockrun/pidfile"
+	"github.com/spf13/pflag"
+)
+
+// instance returns the NAME whose file start reads. A path has none, nor have
+// locks that are all named by --lock.
+func (o *startOptions) instance(operands []string) (lockName, bool) {
+	if len(operands) == 0 || len(o.more) > 0 && o.dash() == 0 {
+		return lockName{}, false
+	}
+	name, err := parseLock(operands[0])
+	return name, err == nil && name.named
+}
+
+// errNoCommand says that there is no command for a NAME, neither given nor in its
+// file.
+var errNoCommand = errors.New("no command")
+
+// withInstanceFile returns the arguments of start with what the file of a NAME
+// adds to them. --no-config is the first: nobody reads the file again.
+func withInstanceFile(name lockName, flags *pflag.FlagSet, args []string) ([]string, error) {
+	file, faults := loadInstance(name)
+	if len(faults) > 1 {
+		return nil, &configError{faults[0].path, faults[0].line, faults[0].text + fmt.Sprintf("; there is more: lockrun check %s", name.given), faults[0].status}
+	}
+	if len(faults) > 0 {
+		return nil, faults[0]
+	}
+	operands := flags.Args()
+	given := args[:len(args)-len(operands)]
+	if flags.ArgsLenAtDash() == 0 {
+		// The -- before LOCK: with a --lock of the file it would mean that all
+		// locks are named by flags. A NAME does not begin with a dash.
+		given = given[:len(given)-1]
+	}
+	if len(operands) == 1 && !flags.Changed("command") {
+		if file == nil || file.argv == nil {
+			return nil, fmt.Errorf("%s: there is %w: write lockrun start %s -- COMMAND%s", name.given, errNoCommand, name.given, orItsFile(name))
+		}
+		operands = append([]string{name.given, "--"}, file.argv...)
+	}
+	if file == nil {
+		return slices.Concat([]string{"--no-config"}, given, operands), nil
+	}
+	// What is given on the command line wins: the same flag, and those that
+	// contradict it. What contradicts is known to the check of the flags alone,
+	// which names the flags that it is about.
+	dropped := make(map[string]bool)
+	for {
+		words := file.words(func(key string) bool { return flags.Changed(key) || dropped[key] })
+		words = slices.Concat([]string{"--no-config"}, words, given, operands)
+		merged := newFlags()
+		var o startOptions
+		o.register(merged)
+		err := merged.Parse(words)
+		if err == nil {
+			_, err = o.read(merged.Args())
+		}
+		if err == nil {
+			return words, nil
+		}
+		more := false
+		for _, s := range file.settings {
+			if !flags.Changed(s.key) && !dropped[s.key] && namesFlag(err.Error(), s.key) {
+				dropped[s.key], more = true, true
+			}
+		}
+		if !more {
+			return nil, usageError("%v", err)
+		}
+	}
+}
+
+// orItsFile is the end of a message that asks for a command.
+func orItsFile(name lockName) string {
+	if !name.named {
+		return ""
+	}
+	dir, err := configDir()
+	if dir == "" || err != nil {
+		return ""
+	}
+	return fmt.Sprintf(", or put it into %s", filepath.Join(dir, name.given+".toml"))
+}
+
+// notConfigured says why an instance can't be started from its file.
+func notConfigured(err error) int {
+	var e *configError
+	if !errors.As(err, &e) {
+		return usage("%v", err)
+	}
+	complain("%v", err)
+	return e.status
+}
+
+// startAll is start --all: it starts the instances that have a file and do not
+// run, one after the other in the order of their names, so that who depends on
+// another one can be named behind it.
+func startAll(flags *pflag.FlagSet) int {
+	if flags.NArg() > 0 {
+		return usage("--all starts what has a file; there is a word: %q", flags.Arg(0))
+	}
+	var other string
+	flags.Visit(func(f *pflag.Flag) {
+		if f.Name != "all" {
+			other = f.Name
+		}
+	})
+	if other != "" {
+		return usage("--all takes the flags from the files, and --%s makes no sense then", other)
+	}
+	names, bad, err := configuredInstances()
+	if err != nil {
+		return notConfigured(err)
+	}
+	status := exitOK
+	for _, e := range bad {
+		complain("%v", e)
+		status = exitConfig
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		complain("%v", err)
+		return exitSystem
+	}
+	var now starter
+	var atExit pidfile.AtExit
+	defer atExit.Catch()()
+	defer atExit.Run()
+	atExit.Push(now.end)
+	for _, name := range names {
+		if runs(name) {
+			continue
+		}
+		code, text := now.start(exe, name.given)
+		if code == exitOK || runs(name) { // somebody else was faster
+			continue
+		}
+		if text != "" {
+			os.Stderr.WriteString(text)
+		}
+		if status == exitOK {
+			status = code
+		}
+	}
+	return status
+}
+
+// runs reports whether an instance runs, or is about to. One that was told to end
+// does not.
+func runs(name lockName) bool {
+	state := inspect([]lockName{name})[0].state()
+	return state == stateRunning || state == stateStarting
+}
+
+// starter starts one instance at a time, each by a process of its own: that is
+// detach's launcher, which ends when the instance runs.
+type starter struct {
+	mu    sync.Mutex
+	cmd   *exec.Cmd
+	ended bool
+}
+
+// start returns the exit status, and the message with the NAME in it.
+func (s *starter) start(exe, name string) (status int, text string) {
+	var stderr bytes.Buffer
+	cmd := exec.Command(exe, "start", name)
+	cmd.Stderr = &stderr
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		return exitSystem, ""
+	}
+	err := cmd.Start()
+	if err == nil {
+		s.cmd = cmd
+	}
+	s.mu.Unlock()
+	if err != nil {
+		return exitSystem, fmt.Sprintf("lockrun: %s: %v\n", name, err)
+	}
+	cmd.Wait()
+	s.mu.Lock()
+	s.cmd = nil
+	s.mu.Unlock()
+	status = cmd.ProcessState.ExitCode()
+	if ws := cmd.ProcessState.Sys().(syscall.WaitStatus); ws.Signaled() {
+		status = exitSignalled + int(ws.Signal())
+	}
+	words, ours := strings.CutPrefix(stderr.String(), "lockrun: ")
+	if ours && !strings.HasPrefix(words, name+": ") && !strings.Contains(words, name+".toml:") {
+		words = name + ": " + words
+	}
+	if words != "" {
+		words = "lockrun: " + words
+	}
+	return status, words
+}
+
+// end passes on that we were told to die.
+func (s *starter) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	if s.cmd != nil {
+		s.cmd.Process.Signal(syscall.SIGTERM)
+	}
+}
