@@ -283,7 +283,7 @@ func FuzzInstanceFile(f *testing.F) {
 		if err != nil || c.lock.given != "web" || !slices.Equal(c.argv, []string{"true"}) {
 			t.Fatalf("%q: %q: %+v, %v", text, words, c, err)
 		}
-		if o.all || o.noConfig || o.shell != "" || o.log != "" && !filepath.IsAbs(o.log) {
+		if o.all || o.noConfig || o.shell != "" || o.output.log.given != "" && !filepath.IsAbs(o.output.log.given) {
 			t.Fatalf("%q: %+v", text, o)
 		}
 		for _, word := range slices.Concat(words, file.argv) {
