@@ -1,11 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -171,37 +170,56 @@ func runs(name lockName) bool {
 // detach's launcher, which ends when the instance runs.
 type starter struct {
 	mu    sync.Mutex
-	cmd   *exec.Cmd
+	pid   int // 0: nothing is being started
 	ended bool
 }
 
 // start returns the exit status, and the message with the NAME in it.
+//
+// Not os/exec, which would be linked for this alone; every run would load it.
 func (s *starter) start(exe, name string) (status int, text string) {
-	var stderr bytes.Buffer
-	cmd := exec.Command(exe, "start", name)
-	cmd.Stderr = &stderr
+	failed := func(err error) (int, string) { return exitSystem, fmt.Sprintf("lockrun: %s: %v\n", name, err) }
+	r, w, err := os.Pipe()
+	if err != nil {
+		return failed(err)
+	}
+	defer r.Close()
+	defer w.Close()
 	s.mu.Lock()
 	if s.ended {
 		s.mu.Unlock()
 		return exitSystem, ""
 	}
-	err := cmd.Start()
+	pid, err := syscall.ForkExec(exe, []string{os.Args[0], "start", name}, &syscall.ProcAttr{
+		Env:   os.Environ(),
+		Files: []uintptr{0, 1, w.Fd()},
+	})
 	if err == nil {
-		s.cmd = cmd
+		s.pid = pid
 	}
 	s.mu.Unlock()
 	if err != nil {
-		return exitSystem, fmt.Sprintf("lockrun: %s: %v\n", name, err)
+		return failed(err)
 	}
-	cmd.Wait()
+	w.Close()
+	said, _ := io.ReadAll(r) // until it ends: the daemon has another standard error
 	s.mu.Lock()
-	s.cmd = nil
+	s.pid = 0 // before it is reaped: then somebody else can have its number
 	s.mu.Unlock()
-	status = cmd.ProcessState.ExitCode()
-	if ws := cmd.ProcessState.Sys().(syscall.WaitStatus); ws.Signaled() {
+	var ws syscall.WaitStatus
+	for {
+		if _, err = syscall.Wait4(pid, &ws, 0, nil); err != syscall.EINTR {
+			break
+		}
+	}
+	status = ws.ExitStatus()
+	switch {
+	case err != nil:
+		return failed(err)
+	case ws.Signaled():
 		status = exitSignalled + int(ws.Signal())
 	}
-	words, ours := strings.CutPrefix(stderr.String(), "lockrun: ")
+	words, ours := strings.CutPrefix(string(said), "lockrun: ")
 	if ours && !strings.HasPrefix(words, name+": ") && !strings.Contains(words, name+".toml:") {
 		words = name + ": " + words
 	}
@@ -216,7 +234,7 @@ func (s *starter) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true
-	if s.cmd != nil {
-		s.cmd.Process.Signal(syscall.SIGTERM)
+	if s.pid != 0 {
+		syscall.Kill(s.pid, syscall.SIGTERM)
 	}
 }
