@@ -19,6 +19,7 @@ type request struct {
 	path   string // absolute
 	shared bool
 	mode   fs.FileMode // of a file that has to be created
+	access int         // os.O_RDONLY or os.O_WRONLY
 }
 
 // safeFlags are the flags of every open here: a symbolic link is refused, a
@@ -89,7 +90,7 @@ func (r *request) once(take func(*flock.Flock) (bool, error)) (*Lock, error) {
 	// 1. Open. O_CREAT only when there is no file: fs.protected_regular
 	// (proc_sys_fs(5)) refuses an O_CREAT open of another user's file in a
 	// sticky directory.
-	flag, perm := os.O_RDONLY|safeFlags, fs.FileMode(0)
+	flag, perm := r.access|safeFlags, fs.FileMode(0)
 	was, err := os.Lstat(r.path)
 	created := errors.Is(err, fs.ErrNotExist)
 	switch {

@@ -22,6 +22,12 @@ type Options struct {
 	// umask. Zero means 0600: a user who may read a lock file may lock it and
 	// so keep everybody out for ever.
 	Mode fs.FileMode
+
+	// Write opens the file for writing instead of reading: for a file system
+	// that asks for that (NFSv4), and for a child that is to write by the
+	// descriptor that it is handed (see Lock.File). What may not be written, a
+	// directory say, can't be locked then. Adopt ignores it.
+	Write bool
 }
 
 // Lock is a held lock. There is one as long as the lock is held: until Release,
@@ -209,9 +215,9 @@ func (e *movedError) Unwrap() []error { return []error{ErrMoved, e.error} }
 // File returns a duplicate of the locked descriptor, to hand the lock to a
 // child: as long as any process has a duplicate open, the lock is held, until
 // this process's Release. It is open for reading only (on NFS perhaps for
-// writing too), close-on-exec, and its number is 64 or more, so that a shell
-// script's "exec 3>file" does not close it. Closing it is up to the caller and
-// does not release the lock.
+// writing too), or for writing only with Options.Write, close-on-exec, and its
+// number is 64 or more, so that a shell script's "exec 3>file" does not close
+// it. Closing it is up to the caller and does not release the lock.
 func (l *Lock) File() (*os.File, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -275,5 +281,9 @@ func newRequest(caller, path string, opt *Options) (*request, error) {
 	if opt.Mode == 0 {
 		mode = 0o600
 	}
-	return &request{path: path, shared: opt.Shared, mode: mode}, nil
+	access := os.O_RDONLY
+	if opt.Write {
+		access = os.O_WRONLY
+	}
+	return &request{path: path, shared: opt.Shared, mode: mode, access: access}, nil
 }

@@ -459,6 +459,41 @@ func TestModeOfANewFile(t *testing.T) {
 	}
 }
 
+// A lock for writing hands on a descriptor that writes and does not read, and
+// excludes others as any lock does; who may not write the file has none.
+func TestLockForWriting(t *testing.T) {
+	t.Parallel()
+	p := path(t)
+	for range 2 { // the file is created, and found
+		l := mustTry(t, p, &lock.Options{Write: true})
+		f, err := l.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0); err != nil || flags&unix.O_ACCMODE != unix.O_WRONLY {
+			t.Errorf("flags %#x, %v; want O_WRONLY", flags, err)
+		}
+		f.Close()
+		if _, err := lock.TryAcquire(p, nil); !errors.Is(err, lock.ErrHeld) {
+			t.Errorf("a second lock: %v", err)
+		}
+		if err := l.Release(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := lock.TryAcquire(filepath.Dir(p), &lock.Options{Write: true}); !errors.Is(err, unix.EISDIR) {
+		t.Errorf("a directory: %v; want EISDIR", err)
+	}
+	if os.Geteuid() != 0 {
+		if err := os.Chmod(p, 0o400); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := lock.TryAcquire(p, &lock.Options{Write: true}); !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("a file that may not be written: %v", err)
+		}
+	}
+}
+
 func TestRemoveOnlyOwnFile(t *testing.T) {
 	t.Parallel()
 	p := path(t)
