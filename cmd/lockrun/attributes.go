@@ -59,7 +59,7 @@ func (a *attributes) resolve(twice bool) *execError {
 		flag = "--chroot"
 	}
 	if flag != "" && os.Geteuid() != 0 {
-		return &execError{exitPermission, flag + ": not permitted, it needs root"}
+		return &execError{status: exitPermission, text: flag + ": not permitted, it needs root"}
 	}
 	if a.user != "" {
 		if err := a.resolveUser(); err != nil {
@@ -87,7 +87,7 @@ func (a *attributes) resolve(twice bool) *execError {
 func (a *attributes) resolveUser() *execError {
 	name, group, hasGroup := strings.Cut(string(a.user), ":")
 	refuse := func(format string, args ...any) *execError {
-		return &execError{exitUsage, fmt.Sprintf("--user %q: ", a.user) + fmt.Sprintf(format, args...)}
+		return &execError{status: exitUsage, text: fmt.Sprintf("--user %q: ", a.user) + fmt.Sprintf(format, args...)}
 	}
 	u, err := user.Lookup(name)
 	var id identity
@@ -131,7 +131,7 @@ func (a *attributes) resolveUser() *execError {
 	u.Gid = strconv.Itoa(id.GID)
 	ids, err := u.GroupIds()
 	if err != nil {
-		return &execError{exitSystem, fmt.Sprintf("--user %q: the groups: %v", a.user, err)}
+		return &execError{status: exitSystem, text: fmt.Sprintf("--user %q: the groups: %v", a.user, err)}
 	}
 	for _, s := range ids {
 		if gid, err := parseID(s); err == nil && gid != id.GID {
@@ -164,7 +164,7 @@ func (a *attributes) resolveDirs() *execError {
 			return err
 		}
 		if abs, err := absolute(chdir); err != nil {
-			return &execError{exitSystem, fmt.Sprintf("--chdir %s: %v", chdir, err)}
+			return &execError{status: exitSystem, text: fmt.Sprintf("--chdir %s: %v", chdir, err)}
 		} else {
 			chdir = abs
 		}
@@ -173,7 +173,7 @@ func (a *attributes) resolveDirs() *execError {
 	if a.chroot != "" {
 		abs, err := absolute(string(a.chroot))
 		if err != nil {
-			return &execError{exitSystem, fmt.Sprintf("--chroot %s: %v", a.chroot, err)}
+			return &execError{status: exitSystem, text: fmt.Sprintf("--chroot %s: %v", a.chroot, err)}
 		}
 		a.process.Chroot = []byte(abs)
 	}
@@ -186,9 +186,9 @@ func present(flag, path string) *execError {
 	fi, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
-		return &execError{exitSystem, fmt.Sprintf("%s %s: no such directory", flag, path)}
+		return &execError{status: exitSystem, text: fmt.Sprintf("%s %s: no such directory", flag, path)}
 	case err == nil && !fi.IsDir():
-		return &execError{exitSystem, fmt.Sprintf("%s %s: not a directory", flag, path)}
+		return &execError{status: exitSystem, text: fmt.Sprintf("%s %s: not a directory", flag, path)}
 	}
 	return nil
 }

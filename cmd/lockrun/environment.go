@@ -113,14 +113,14 @@ func readVariables(path string, twice bool) ([]string, *execError) {
 	}
 	defer f.Close()
 	if fi, err := f.Stat(); err == nil && twice && !fi.Mode().IsRegular() {
-		return nil, &execError{exitUsage, fmt.Sprintf("--env-file %s: not a regular file; start reads it twice", path)}
+		return nil, &execError{status: exitUsage, text: fmt.Sprintf("--env-file %s: not a regular file; start reads it twice", path)}
 	}
 	content, err := io.ReadAll(io.LimitReader(f, maxVariables+1))
 	switch {
 	case err != nil:
 		return nil, fileFailure(path, err)
 	case len(content) > maxVariables:
-		return nil, &execError{exitUsage, fmt.Sprintf("--env-file %s: longer than %d bytes", path, maxVariables)}
+		return nil, &execError{status: exitUsage, text: fmt.Sprintf("--env-file %s: longer than %d bytes", path, maxVariables)}
 	}
 	var variables []string
 	n := 0
@@ -138,7 +138,7 @@ func readVariables(path string, twice bool) ([]string, *execError) {
 			err = errors.New("has a NUL byte")
 		}
 		if err != nil {
-			return nil, &execError{exitUsage, fmt.Sprintf("--env-file %s: line %d: %v", path, n, err)}
+			return nil, &execError{status: exitUsage, text: fmt.Sprintf("--env-file %s: line %d: %v", path, n, err)}
 		}
 		variables = append(variables, line)
 	}
@@ -155,5 +155,5 @@ func fileFailure(path string, err error) *execError {
 	if errors.As(err, &pe) {
 		err = pe.Err
 	}
-	return &execError{status, fmt.Sprintf("--env-file %s: %v", path, err)}
+	return &execError{status: status, text: fmt.Sprintf("--env-file %s: %v", path, err)}
 }

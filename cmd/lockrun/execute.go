@@ -15,6 +15,7 @@ import (
 type execError struct {
 	status int
 	text   string
+	reason syscall.Errno
 }
 
 func (e *execError) Error() string { return e.text }
@@ -32,14 +33,14 @@ type command struct {
 
 // start executes the command as a child with its standard descriptors, and ours
 // that are not close-on-exec. It returns when it was really executed. The error is
-// an *execError.
+// an *execError. sys may be nil.
 //
 // Not os.StartProcess: its first call forks a child to see whether pidfds
 // work, which costs a short run several per cent.
-func (c *command) start(ownGroup bool) (pid int, err error) {
+func (c *command) start(sys *syscall.SysProcAttr) (pid int, err error) {
 	argv := c.argv
 	if c.process.given() {
-		return c.startByExecutor(argv, ownGroup, false)
+		return c.startByExecutor(argv, sys, false)
 	}
 	path, err := lookPath(argv[0], c.env)
 	if err != nil {
@@ -48,7 +49,7 @@ func (c *command) start(ownGroup bool) (pid int, err error) {
 	attr := &syscall.ProcAttr{
 		Env:   c.env,
 		Files: c.files(),
-		Sys:   &syscall.SysProcAttr{Setpgid: ownGroup},
+		Sys:   sys,
 	}
 	pid, err = syscall.ForkExec(path, argv, attr)
 	if err == unix.ENOEXEC {
@@ -116,7 +117,7 @@ func (c *command) checkAgain(argv []string) *execError {
 		if len(argv) == 0 {
 			argv = c.argv
 		}
-		_, err = c.startByExecutor(argv, false, true)
+		_, err = c.startByExecutor(argv, nil, true)
 	case len(argv) == 0:
 		return nil
 	default:
@@ -136,16 +137,19 @@ func (c *command) checkAgain(argv []string) *execError {
 
 // execFailure says why a command, found at path, can't be executed.
 func execFailure(name, path string, err error) *execError {
+	e := &execError{exitCannotExec, fmt.Sprintf("can't execute %s: %v", name, err), unix.EINVAL}
+	errors.As(err, &e.reason)
 	switch err {
 	case unix.ENOENT:
-		if _, e := os.Stat(path); e == nil {
-			return &execError{exitCannotExec, fmt.Sprintf("can't execute %s: its interpreter is missing (first line or dynamic loader)", name)}
+		if _, err := os.Stat(path); err == nil {
+			e.text = fmt.Sprintf("can't execute %s: its interpreter is missing (first line or dynamic loader)", name)
+		} else {
+			e.status, e.text = exitNotFound, fmt.Sprintf("can't execute %s: not found", name)
 		}
-		return &execError{exitNotFound, fmt.Sprintf("can't execute %s: not found", name)}
 	case unix.EAGAIN, unix.ENOMEM:
-		return &execError{exitSystem, fmt.Sprintf("can't start %s: %v", name, err)}
+		e.status, e.text = exitSystem, fmt.Sprintf("can't start %s: %v", name, err)
 	}
-	return &execError{exitCannotExec, fmt.Sprintf("can't execute %s: %v", name, err)}
+	return e
 }
 
 // lookPath finds a command as execvp(3) does, by the PATH in env: an empty element of PATH is the
@@ -157,7 +161,7 @@ func lookPath(name string, env []string) (string, error) {
 		return name, nil
 	}
 	if name == "" {
-		return "", &execError{exitNotFound, "the command is an empty word"}
+		return "", &execError{exitNotFound, "the command is an empty word", unix.ENOENT}
 	}
 	search, ok := variable(env, "PATH")
 	if !ok {
@@ -178,9 +182,9 @@ func lookPath(name string, env []string) (string, error) {
 		denied = true
 	}
 	if denied {
-		return "", &execError{exitCannotExec, fmt.Sprintf("can't execute %s: permission denied", name)}
+		return "", &execError{exitCannotExec, fmt.Sprintf("can't execute %s: permission denied", name), unix.EACCES}
 	}
-	return "", &execError{exitNotFound, fmt.Sprintf("%s: not found in PATH", name)}
+	return "", &execError{exitNotFound, fmt.Sprintf("%s: not found in PATH", name), unix.ENOENT}
 }
 
 // wait4 reaps the child pid.

@@ -104,9 +104,9 @@ func executorMark(fd int) (string, error) {
 
 // startByExecutor starts the command as c.process wants it, or only looks whether
 // that can be done.
-func (c *command) startByExecutor(argv []string, ownGroup, only bool) (pid int, err error) {
+func (c *command) startByExecutor(argv []string, sys *syscall.SysProcAttr, only bool) (pid int, err error) {
 	fail := func(err error) (int, error) {
-		return 0, &execError{exitSystem, fmt.Sprintf("can't start %s: %v", argv[0], err)}
+		return 0, &execError{status: exitSystem, text: fmt.Sprintf("can't start %s: %v", argv[0], err)}
 	}
 	pair, err := socketPair()
 	if err != nil {
@@ -114,7 +114,7 @@ func (c *command) startByExecutor(argv []string, ownGroup, only bool) (pid int, 
 	}
 	ours, theirs := os.NewFile(uintptr(pair[0]), "executor"), pair[1]
 	defer ours.Close()
-	pid, err = forkExecutor(argv, theirs, c.files(), ownGroup)
+	pid, err = forkExecutor(argv, theirs, c.files(), sys)
 	unix.Close(theirs)
 	if err != nil {
 		return fail(err)
@@ -137,11 +137,10 @@ func (c *command) startByExecutor(argv []string, ownGroup, only bool) (pid int, 
 		if r.Status == 0 {
 			return 0, nil // it was only to look
 		}
-		return 0, &execError{r.Status, r.Text}
+		return 0, &execError{status: r.Status, text: r.Text}
 	}
 	if ws.Signaled() {
-		return 0, &execError{exitSignalled + int(ws.Signal()),
-			fmt.Sprintf("can't start %s: killed by %s before", argv[0], unix.SignalName(ws.Signal()))}
+		return 0, &execError{status: exitSignalled + int(ws.Signal()), text: fmt.Sprintf("can't start %s: killed by %s before", argv[0], unix.SignalName(ws.Signal()))}
 	}
 	return fail(fmt.Errorf("its process ended with status %d before", ws.ExitStatus()))
 }
@@ -162,7 +161,7 @@ func socketPair() (pair [2]int, err error) {
 	return pair, nil
 }
 
-func forkExecutor(argv []string, socket int, files []uintptr, ownGroup bool) (int, error) {
+func forkExecutor(argv []string, socket int, files []uintptr, sys *syscall.SysProcAttr) (int, error) {
 	mark, err := executorMark(socket)
 	if err != nil {
 		return 0, err
@@ -180,7 +179,7 @@ func forkExecutor(argv []string, socket int, files []uintptr, ownGroup bool) (in
 	pid, err := syscall.ForkExec(exe, argv, &syscall.ProcAttr{
 		Env:   []string{mark},
 		Files: files,
-		Sys:   &syscall.SysProcAttr{Setpgid: ownGroup},
+		Sys:   sys,
 	})
 	if err != nil {
 		return 0, &os.PathError{Op: "exec", Path: exe, Err: err}
@@ -281,5 +280,5 @@ func attributeFailure(err error, format string, args ...any) *execError {
 	if errors.Is(err, fs.ErrPermission) {
 		status = exitPermission
 	}
-	return &execError{status, fmt.Sprintf("can't "+format+": %v", append(args, err)...)}
+	return &execError{status: status, text: fmt.Sprintf("can't "+format+": %v", append(args, err)...)}
 }

@@ -40,10 +40,17 @@ type getopt struct {
 	long    []longOption
 	cluster string // what is left of a word of letters
 	ended   bool   // the operands begin
+	bsd     bool   // see newBSDGetopt
 }
 
 func newGetopt(program string, args []string, short string, long []longOption) *getopt {
 	return &getopt{program: program, args: args, short: short, long: long}
+}
+
+// newBSDGetopt reads options as getopt(3) of the BSDs and the one of daemontools
+// do: letters only, with messages of their own.
+func newBSDGetopt(program string, args []string, letters string) *getopt {
+	return &getopt{program: program, args: args, short: letters, bsd: true}
 }
 
 // operands returns what follows the options, once next has returned false.
@@ -72,7 +79,7 @@ func (g *getopt) next() (opt rune, arg string, ok bool, err error) {
 			g.ended = true // whatever the operands look like
 			return 0, "", false, nil
 		}
-		if word[1] == '-' {
+		if word[1] == '-' && !g.bsd {
 			return g.nextLong(word[2:])
 		}
 		g.cluster = word[1:]
@@ -87,7 +94,7 @@ func (g *getopt) nextShort() (opt rune, arg string, ok bool, err error) {
 	g.cluster = g.cluster[1:]
 	i := strings.IndexByte(g.short, letter)
 	if i < 0 || letter == ':' || letter == ';' {
-		return 0, "", false, g.fail("invalid option -- '", string([]byte{letter}), "'")
+		return 0, "", false, g.failLetter("invalid option", "illegal option", letter)
 	}
 	opt = rune(letter)
 	if !strings.HasPrefix(g.short[i+1:], ":") {
@@ -96,7 +103,7 @@ func (g *getopt) nextShort() (opt rune, arg string, ok bool, err error) {
 	arg, g.cluster = g.cluster, ""
 	if arg == "" {
 		if len(g.args) == 0 {
-			return 0, "", false, g.fail("option requires an argument -- '", string([]byte{letter}), "'")
+			return 0, "", false, g.failLetter("option requires an argument", "option requires an argument", letter)
 		}
 		arg, g.args = g.args[0], g.args[1:]
 	}
@@ -144,6 +151,13 @@ func (g *getopt) find(name string) (found *longOption, others []string) {
 		}
 	}
 	return found, others
+}
+
+func (g *getopt) failLetter(gnu, bsd string, letter byte) error {
+	if g.bsd {
+		return g.fail(bsd, " -- ", string([]byte{letter}))
+	}
+	return g.fail(gnu, " -- '", string([]byte{letter}), "'")
 }
 
 func (g *getopt) fail(parts ...string) error {

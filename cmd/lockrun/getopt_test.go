@@ -30,9 +30,10 @@ var testLong = []longOption{
 
 // parsed writes down what getopt said of a command line: each option, with its
 // argument, then the operands, or the error.
-func parsed(args []string) string {
+func parsed(args []string) string { return allOf(newGetopt("prog", args, testShort, testLong)) }
+
+func allOf(g *getopt) string {
 	var said []string
-	g := newGetopt("prog", args, testShort, testLong)
 	for {
 		opt, arg, ok, err := g.next()
 		if err != nil {
@@ -118,6 +119,29 @@ func TestGetopt(t *testing.T) {
 		{[]string{"--sta"}, `prog: option '--sta' is ambiguous; possibilities: '--start' '--starting'`},
 	} {
 		if got := parsed(test.args); got != test.want {
+			t.Errorf("%q: %s; want %s", test.args, got, test.want)
+		}
+	}
+}
+
+func TestBSDGetopt(t *testing.T) {
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{nil, `[]`},
+		{[]string{"-"}, `["-"]`},
+		{[]string{"-sn", "x", "-n"}, `s n ["x" "-n"]`},
+		{[]string{"-s", "--", "-n"}, `s ["-n"]`},
+		{[]string{"-a1", "-a", "2", "-a", "--"}, `a=1 a=2 a=-- []`},
+		{[]string{"-k"}, `prog: illegal option -- k`},
+		{[]string{"-sk"}, `s prog: illegal option -- k`},
+		{[]string{"-s-n"}, `s prog: illegal option -- -`},
+		{[]string{"--shared"}, `prog: illegal option -- -`},
+		{[]string{"-:"}, `prog: illegal option -- :`},
+		{[]string{"-a"}, `prog: option requires an argument -- a`},
+	} {
+		if got := allOf(newBSDGetopt("prog", test.args, "sna:")); got != test.want {
 			t.Errorf("%q: %s; want %s", test.args, got, test.want)
 		}
 	}

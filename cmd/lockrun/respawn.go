@@ -144,7 +144,7 @@ func (s *supervisor) runOnExit(status int) {
 		if before != nil {
 			<-before
 		}
-		pid, err := c.start(true)
+		pid, err := c.start(&syscall.SysProcAttr{Setpgid: true})
 		if err != nil {
 			complain("%s: --on-exit: %v", s.name(), err)
 			return

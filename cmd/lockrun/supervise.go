@@ -163,7 +163,7 @@ func supervise(h *hold, cmd command, policy policy, control *control, started fu
 		s.cmd.streams.show()
 	}
 	if s.interrupted {
-		dieOfInterrupt()
+		dieOf(syscall.SIGINT)
 	}
 	return s.status, s.err
 }
@@ -217,7 +217,7 @@ func (s *supervisor) launch() {
 	s.cmd.streams.refresh()
 	// In the session of a terminal the command stays in our group, where
 	// Ctrl-C, Ctrl-Z and fg reach it; else it gets one of its own.
-	pid, err := s.cmd.start(s.ownGroup())
+	pid, err := s.cmd.start(&syscall.SysProcAttr{Setpgid: s.ownGroup()})
 	pipe.Close()
 	if err != nil {
 		var e *execError
@@ -341,14 +341,15 @@ func (s *supervisor) signal(sig syscall.Signal) {
 	}
 }
 
-// dieOfInterrupt ends this process by SIGINT: a shell ends its loop only if the
-// command in it died of Ctrl-C. It returns if that is not possible: if SIGINT is
-// ignored (we run in the background of a script), or as PID 1.
-func dieOfInterrupt() {
-	if signal.Ignored(syscall.SIGINT) || os.Getpid() == 1 {
+// dieOf ends this process by a signal: who started us sees that. A shell, say,
+// ends its loop only if the command in it died of Ctrl-C. It returns if that is
+// not possible: if the signal is ignored (we run in the background of a script,
+// for SIGINT), or as PID 1.
+func dieOf(sig syscall.Signal) {
+	if signal.Ignored(sig) || os.Getpid() == 1 {
 		return
 	}
-	signal.Reset(syscall.SIGINT)
-	syscall.Kill(os.Getpid(), syscall.SIGINT)
+	signal.Reset(sig)
+	syscall.Kill(os.Getpid(), sig)
 	select {}
 }
