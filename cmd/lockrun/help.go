@@ -20,6 +20,7 @@ const helpText = `usage: lockrun [flags] LOCK [--] COMMAND [ARG...]
        lockrun check [flags] [NAME...]
        lockrun verify [flags] [--] COMMAND [ARG...]
        lockrun flock [flags] ...
+       lockrun lockf|setlock|run-one|run-this-one ...
        lockrun install-links [flags] DIR [NAME...]
 
 Run COMMAND while holding LOCK, and refuse when somebody else holds it.
@@ -135,6 +136,11 @@ twice, many times at once, and after SIGKILL and SIGTERM, and prints what it saw
   -q, --quiet           say it by the exit status alone
 
 lockrun flock does what flock(1) does; see lockrun flock --help
+lockrun lockf does what lockf(1) of FreeBSD does
+lockrun setlock does what setlock(8) of daemontools does
+lockrun run-one does what run-one(1) does
+lockrun run-this-one does what run-this-one(1) does
+lockrun --lockfile=FILE ... does what Friedl's lockrun does
 
 Flags of lockrun install-links, which makes symbolic links in DIR, flock by name,
 through which lockrun is called as that tool; it overwrites nothing

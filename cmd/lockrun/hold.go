@@ -258,13 +258,17 @@ func (l heldLock) release() error {
 	return nil // deleted meanwhile: not ours to complain
 }
 
-// write records a PID, where there is a file for it.
+// write records a PID, if there is a file for it.
+func (l heldLock) write(pid int) error {
+	if l.file == nil {
+		return nil
+	}
+	return l.file.Write(pid)
+}
+
 func (h *hold) write(pid int) error {
 	for _, l := range h.locks {
-		if l.file == nil {
-			continue
-		}
-		if err := l.file.Write(pid); err != nil {
+		if err := l.write(pid); err != nil {
 			return err
 		}
 	}

@@ -57,18 +57,23 @@ func toolOf(name string) tool {
 	switch name {
 	case "flock":
 		return flockTool
+	case "lockf":
+		return lockf
+	case "setlock":
+		return setlock
+	case "run-one":
+		return runOne
+	case "run-this-one":
+		return runThisOne
 	}
 	return nil
 }
 
 // toolNames are those that toolOf knows.
-var toolNames = []string{"flock"}
+var toolNames = []string{"flock", "lockf", "run-one", "run-this-one", "setlock"}
 
 // reserved are words that may become subcommands.
-var reserved = []string{
-	"run", "exec",
-	"lockf", "setlock", "run-one", "run-this-one",
-}
+var reserved = []string{"run", "exec"}
 
 func main() {
 	if socket := executorSocket(); socket != nil {
@@ -89,6 +94,9 @@ func run(argv []string) int {
 		if sub := subcommandOf(args[0]); sub != nil {
 			return sub(args[1:])
 		}
+	}
+	if isFriedl(args) {
+		return friedl(program, args)
 	}
 	return runCommand(args)
 }

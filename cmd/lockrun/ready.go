@@ -30,9 +30,12 @@ func (r *readiness) register(fs *pflag.FlagSet) {
 	fs.Var(&r.timeout, "ready-timeout", "")
 }
 
+// atOnce reports whether the command is up when it was executed.
+func (r *readiness) atOnce() bool { return r.ready.how == "" || r.ready.how == readyExec }
+
 func (r *readiness) check() error {
 	switch {
-	case r.timeout.set && r.ready.how == readyExec:
+	case r.timeout.set && r.atOnce():
 		return errors.New("--ready-timeout bounds --ready notify, fd or tcp, which is missing")
 	case r.timeout.set && r.timeout.d == 0:
 		return errors.New("--ready-timeout must be longer than 0")
@@ -115,7 +118,7 @@ func (s *supervisor) prepareReady() error {
 
 // awaitReady begins to wait until the command that was launched is up.
 func (s *supervisor) awaitReady() {
-	if s.policy.ready.how == readyExec {
+	if s.policy.atOnce() {
 		s.becomeReady()
 		return
 	}

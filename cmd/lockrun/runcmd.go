@@ -4,20 +4,34 @@ import (
 	"errors"
 	"os"
 	"strconv"
+
+	"github.com/spf13/pflag"
 )
+
+// runOptions are the flags of a run in the foreground.
+type runOptions struct {
+	options
+	version bool
+	fd      int
+	exec    bool
+}
+
+func (o *runOptions) register(fs *pflag.FlagSet) {
+	o.options.register(fs)
+	fs.BoolVarP(&o.version, "version", "V", false, "")
+	fs.IntVar(&o.fd, "fd", -1, "")
+	fs.BoolVar(&o.exec, "exec", false, "")
+}
 
 // runCommand is lockrun LOCK -- COMMAND: it runs the command in the foreground.
 func runCommand(args []string) int {
 	flags := newFlags()
-	var o options
+	var o runOptions
 	o.register(flags)
-	showVersion := flags.BoolP("version", "V", false, "")
-	fd := flags.Int("fd", -1, "")
-	become := flags.Bool("exec", false, "")
 	if status, done := parse(flags, args); done {
 		return status
 	}
-	if *showVersion {
+	if o.version {
 		return version(nil)
 	}
 	if len(args) == 0 {
@@ -28,13 +42,13 @@ func runCommand(args []string) int {
 		return usage("the flags of %s go behind it: lockrun %s %s", operands[0], operands[0], args[0])
 	}
 	if flags.Changed("fd") {
-		return o.runDescriptor(*fd, operands)
+		return o.runDescriptor(o.fd, operands)
 	}
 	c, err := o.read(operands)
 	if err != nil {
 		return usage("%v", err)
 	}
-	if *become {
+	if o.exec {
 		for _, flag := range []string{"hold", "remove", "pidfile", "max-time", "restart", "ready", "on-exit", "log", "stdout", "stderr", "log-rotate", "quiet-success"} {
 			if o.changed(flag) {
 				return usage("with --exec nobody is left for --%s: lockrun becomes the command", flag)
@@ -54,7 +68,7 @@ func runCommand(args []string) int {
 	if err != nil {
 		return o.refused(c.lock, err)
 	}
-	if *become {
+	if o.exec {
 		return o.become(c, held)
 	}
 	o.output.warn()

@@ -110,7 +110,7 @@ func supervise(h *hold, cmd command, policy policy, control *control, started fu
 	if err != nil {
 		return exitSystem, err
 	}
-	if policy.ready.how != readyExec {
+	if !policy.atOnce() {
 		if err := s.prepareReady(); err != nil {
 			return exitSystem, err
 		}
