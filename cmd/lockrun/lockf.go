@@ -45,7 +45,7 @@ type lockfCall struct {
 	argv  []string
 
 	held *heldLock // a file's lock
-	link bool  // the file was given by a symbolic link
+	link bool      // the file was given by a symbolic link
 }
 
 // lockf stands in for lockf(1) of FreeBSD 15.

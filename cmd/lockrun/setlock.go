@@ -98,7 +98,7 @@ func becomeProgram(l *lock.Lock, argv []string) error {
 	if err != nil {
 		return err
 	}
-	path, err := lookPath(argv[0])
+	path, err := lookPath(argv[0], os.Environ())
 	if err != nil {
 		return err
 	}
