@@ -432,7 +432,11 @@ func (r *recycler) checkSignal(command, held bool, round ...any) {
 
 // recycleGated: the stranger gets the number while stop runs. Whatever passes
 // the gate is done by this thread, and by what it starts.
+//
+// There are no control sockets: with one it is the supervisor who ends its command,
+// which he alone reaps.
 func recycleGated(r *recycler) {
+	os.Setenv("LOCKRUN_DIR", "/dev/null")
 	runtime.LockOSThread()
 	g, err := newGate(unix.SYS_PIDFD_OPEN, unix.SYS_PIDFD_SEND_SIGNAL, unix.SYS_KILL)
 	if err != nil {
