@@ -282,7 +282,8 @@ func (r *recycler) startInForeground() (in instance) {
 	cmd := exec.Command(r.lockrun, r.l, "--", "sleep", "600000")
 	recycleMust(cmd.Start())
 	in.supervisor, in.reap = cmd.Process.Pid, func() { cmd.Wait() }
-	for in.command == 0 || in.command == in.supervisor {
+	// What stands in the file at first is of the round before.
+	for in.command == 0 || nsParent(in.command) != in.supervisor {
 		in.command, _ = pidfile.Read(r.l)
 		runtime.Gosched()
 	}

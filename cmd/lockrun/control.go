@@ -337,7 +337,7 @@ func askInstance(ctx context.Context, name lockName, r request) (answer, error) 
 		}
 		if since.IsZero() || in.Holder.PID != holder.PID || in.Holder.Recorded != holder.Recorded {
 			holder, since = in.Holder, time.Now()
-		} else if holder.Recorded || time.Since(since) > transient(holder) {
+		} else if holder.Recorded || time.Since(since) > transient(holder, r.Do) {
 			return answer{}, errNoSupervisor
 		}
 		if r.Do != doReady && hangs(ctx, name, f) {
@@ -362,13 +362,15 @@ func askInstance(ctx context.Context, name lockName, r request) (answer, error) 
 }
 
 // transient is how long a holder that is not recorded may be a supervisor that
-// has taken the lock just now, or is about to let go of it.
-func transient(h lock.Holder) time.Duration {
+// has taken the lock just now, or is about to let go of it. Stop has another way
+// than to ask him, and does not wait for long.
+func transient(h lock.Holder, do string) time.Duration {
 	switch {
+	case do == doStop:
 	case h.PID == 0:
 		return time.Second
 	case len(h.Args) > 0 && filepath.Base(h.Args[0]) == filepath.Base(os.Args[0]):
-		return 10 * time.Second
+		return 2 * time.Second
 	}
 	return 20 * time.Millisecond
 }
