@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -654,20 +655,20 @@ func TestQuietSuccessIsBounded(t *testing.T) {
 	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
 		t.Errorf("temporary files %v, %v", left, err)
 	}
-	if stdout != 0 {
-		t.Errorf("%d bytes are shown while it runs", stdout)
+	if n := stdout.Load(); n != 0 {
+		t.Errorf("%d bytes are shown while it runs", n)
 	}
 	os.Remove(up)
 	cmd.Wait()
-	if stdout != 100<<20 || stderr.String() != "err\n" || statusOf(cmd.ProcessState) != 5 {
-		t.Errorf("%d bytes, stderr %q, status %d", stdout, &stderr, statusOf(cmd.ProcessState))
+	if stdout.Load() != 100<<20 || stderr.String() != "err\n" || statusOf(cmd.ProcessState) != 5 {
+		t.Errorf("%d bytes, stderr %q, status %d", stdout.Load(), &stderr, statusOf(cmd.ProcessState))
 	}
 }
 
-type outCounter int
+type outCounter struct{ atomic.Int64 }
 
 func (c *outCounter) Write(p []byte) (int, error) {
-	*c += outCounter(len(p))
+	c.Add(int64(len(p)))
 	return len(p), nil
 }
 
