@@ -176,8 +176,7 @@ func (h *holdFlags) acquireSlot(ctx context.Context, held *hold, name lockName) 
 			return err
 		}
 		slot, n, err = h.awaitSlot(ctx, name)
-		first.Remove()
-		first.Release()
+		first.Release() // the file stays: all who stand behind would have to begin anew
 	}
 	if err != nil {
 		return err
