@@ -169,13 +169,17 @@ func (h *holdFlags) queue(ctx context.Context, name lockName, keep bool) (heldLo
 // Who waits for a slot holds LOCK.0: he waits for all slots at once, and the others
 // stand in the kernel's queue behind him.
 func (h *holdFlags) acquireSlot(ctx context.Context, held *hold, name lockName) error {
-	slot, n, err := h.trySlots(name)
-	if errors.Is(err, lock.ErrHeld) && h.waits() {
+	slot, n, err := heldLock{}, 0, error(nil)
+	if !h.waits() {
+		slot, n, err = h.trySlots(name)
+	} else {
 		var first *lock.Lock
 		if first, err = lock.Acquire(ctx, name.path+".0", nil); err != nil {
 			return err
 		}
-		slot, n, err = h.awaitSlot(ctx, name)
+		if slot, n, err = h.trySlots(name); errors.Is(err, lock.ErrHeld) {
+			slot, n, err = h.awaitSlot(ctx, name)
+		}
 		first.Release() // the file stays: all who stand behind would have to begin anew
 	}
 	if err != nil {
