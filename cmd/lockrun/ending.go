@@ -145,7 +145,9 @@ func (s *supervisor) giveUpEnding() {
 func (s *supervisor) giveUpRestarts(why string) {
 	if len(s.restarts) > 0 {
 		refuseAll(&s.restarts, exitHeld, "%s", why)
-		s.leaveAlone()
+		if s.ending != nil { // it may wait for the one before to be ready
+			s.leaveAlone()
+		}
 	}
 }
 
