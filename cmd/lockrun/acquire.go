@@ -169,19 +169,7 @@ func (h *holdFlags) queue(ctx context.Context, name lockName, keep bool) (heldLo
 // Who waits for a slot holds LOCK.0: he waits for all slots at once, and the others
 // stand in the kernel's queue behind him.
 func (h *holdFlags) acquireSlot(ctx context.Context, held *hold, name lockName) error {
-	slot, n, err := heldLock{}, 0, error(nil)
-	if !h.waits() {
-		slot, n, err = h.trySlots(name)
-	} else {
-		var first *lock.Lock
-		if first, err = lock.Acquire(ctx, name.path+".0", nil); err != nil {
-			return err
-		}
-		if slot, n, err = h.trySlots(name); errors.Is(err, lock.ErrHeld) {
-			slot, n, err = h.awaitSlot(ctx, name)
-		}
-		first.Release() // the file stays: all who stand behind would have to begin anew
-	}
+	slot, n, err := h.takeSlot(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -195,6 +183,22 @@ func (h *holdFlags) acquireSlot(ctx context.Context, held *hold, name lockName) 
 	held.locks = append(held.locks, slot, l)
 	held.slot = n
 	return nil
+}
+
+func (h *holdFlags) takeSlot(ctx context.Context, name lockName) (heldLock, int, error) {
+	if !h.waits() {
+		return h.trySlots(name)
+	}
+	first, err := lock.Acquire(ctx, name.path+".0", nil)
+	if err != nil {
+		return heldLock{}, 0, err
+	}
+	defer first.Release() // the file stays: all who stand behind would have to begin anew
+	slot, n, err := h.trySlots(name)
+	if errors.Is(err, lock.ErrHeld) {
+		return h.awaitSlot(ctx, name)
+	}
+	return slot, n, err
 }
 
 func (h *holdFlags) slotPath(name lockName, n int) string {

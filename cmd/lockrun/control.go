@@ -363,14 +363,16 @@ func askInstance(ctx context.Context, name lockName, r request) (answer, error) 
 
 // transient is how long a holder that is not recorded may be a supervisor that
 // has taken the lock just now, or is about to let go of it. Stop has another way
-// than to ask him, and does not wait for long.
+// than to ask him; it waits only for one that was just started, and would die of
+// the signal instead of passing it on.
 func transient(h lock.Holder, do string) time.Duration {
+	const long = 2 * time.Second
+	isLockrun := len(h.Args) > 0 && filepath.Base(h.Args[0]) == filepath.Base(os.Args[0])
 	switch {
-	case do == doStop:
-	case h.PID == 0:
+	case isLockrun && (do != doStop || time.Since(h.Started) < long):
+		return long
+	case h.PID == 0 && do != doStop:
 		return time.Second
-	case len(h.Args) > 0 && filepath.Base(h.Args[0]) == filepath.Base(os.Args[0]):
-		return 2 * time.Second
 	}
 	return 20 * time.Millisecond
 }

@@ -187,8 +187,13 @@ func (s *supervisor) hintAtLeftBehind() {
 	}
 }
 
-// release frees the lock and then tells those who wait for that.
+// release frees the lock and then tells those who wait for that. While a command
+// runs it does nothing: if supervise panics, the lock is the command's, as after
+// kill -9.
 func (s *supervisor) release() {
+	if s.command != 0 {
+		return
+	}
 	// The next one under this lock may write to the same log.
 	s.cmd.streams.end()
 	s.control.close()
