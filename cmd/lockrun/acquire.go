@@ -68,7 +68,7 @@ func (h *holdFlags) acquireOne(ctx context.Context, held *hold, name lockName, k
 		}
 	}
 	if h.slots > 0 {
-		return h.acquireSlot(ctx, held, name)
+		return h.acquireSlot(ctx, held, name, keep)
 	}
 	var l heldLock
 	var err error
@@ -89,7 +89,7 @@ func (h *holdFlags) acquireOne(ctx context.Context, held *hold, name lockName, k
 // take takes one lock, at once or by waiting for it.
 func (h *holdFlags) take(ctx context.Context, name lockName, wait, keep bool) (heldLock, error) {
 	if !h.noPID && !h.shared {
-		f, err := h.takePIDFile(ctx, name.path, wait, h.keep || keep && !h.remove)
+		f, err := h.takePIDFile(ctx, name.path, wait, h.keeps(keep))
 		if err == nil {
 			return heldLock{f.Lock(), f}, nil
 		}
@@ -108,6 +108,9 @@ func (h *holdFlags) take(ctx context.Context, name lockName, wait, keep bool) (h
 	}
 	return heldLock{lock: l}, err
 }
+
+// keeps reports whether the files stay; by default, unless a flag says otherwise.
+func (h *holdFlags) keeps(byDefault bool) bool { return h.keep || byDefault && !h.remove }
 
 func (h *holdFlags) takePIDFile(ctx context.Context, path string, wait, keep bool) (*pidfile.File, error) {
 	opt := &pidfile.Options{Keep: keep, Mode: fs.FileMode(h.mode)}
@@ -168,8 +171,9 @@ func (h *holdFlags) queue(ctx context.Context, name lockName, keep bool) (heldLo
 //
 // Who waits for a slot holds LOCK.0: he waits for all slots at once, and the others
 // stand in the kernel's queue behind him.
-func (h *holdFlags) acquireSlot(ctx context.Context, held *hold, name lockName) error {
-	slot, n, err := h.takeSlot(ctx, name)
+func (h *holdFlags) acquireSlot(ctx context.Context, held *hold, name lockName, keep bool) error {
+	keep = h.keeps(keep)
+	slot, n, err := h.takeSlot(ctx, name, keep)
 	if err != nil {
 		return err
 	}
@@ -185,18 +189,18 @@ func (h *holdFlags) acquireSlot(ctx context.Context, held *hold, name lockName) 
 	return nil
 }
 
-func (h *holdFlags) takeSlot(ctx context.Context, name lockName) (heldLock, int, error) {
+func (h *holdFlags) takeSlot(ctx context.Context, name lockName, keep bool) (heldLock, int, error) {
 	if !h.waits() {
-		return h.trySlots(name)
+		return h.trySlots(name, keep)
 	}
 	first, err := lock.Acquire(ctx, name.path+".0", nil)
 	if err != nil {
 		return heldLock{}, 0, err
 	}
 	defer first.Release() // the file stays: all who stand behind would have to begin anew
-	slot, n, err := h.trySlots(name)
+	slot, n, err := h.trySlots(name, keep)
 	if errors.Is(err, lock.ErrHeld) {
-		return h.awaitSlot(ctx, name)
+		return h.awaitSlot(ctx, name, keep)
 	}
 	return slot, n, err
 }
@@ -206,9 +210,9 @@ func (h *holdFlags) slotPath(name lockName, n int) string {
 }
 
 // trySlots takes the first slot that is free.
-func (h *holdFlags) trySlots(name lockName) (slot heldLock, n int, err error) {
+func (h *holdFlags) trySlots(name lockName, keep bool) (slot heldLock, n int, err error) {
 	for n = 1; n <= int(h.slots); n++ {
-		f, e := h.takePIDFile(context.Background(), h.slotPath(name, n), false, h.keep)
+		f, e := h.takePIDFile(context.Background(), h.slotPath(name, n), false, keep)
 		if e == nil {
 			return heldLock{f.Lock(), f}, n, nil
 		}
@@ -230,7 +234,7 @@ func (e *slotsError) Error() string { return fmt.Sprintf("all %d slots are taken
 func (e *slotsError) Unwrap() error { return e.err }
 
 // awaitSlot waits for all slots and takes the first that is free.
-func (h *holdFlags) awaitSlot(ctx context.Context, name lockName) (heldLock, int, error) {
+func (h *holdFlags) awaitSlot(ctx context.Context, name lockName, keep bool) (heldLock, int, error) {
 	type result struct {
 		f   *pidfile.File
 		n   int
@@ -241,7 +245,7 @@ func (h *holdFlags) awaitSlot(ctx context.Context, name lockName) (heldLock, int
 	results := make(chan result)
 	for n := 1; n <= int(h.slots); n++ {
 		go func() {
-			f, err := h.takePIDFile(enough, h.slotPath(name, n), true, h.keep)
+			f, err := h.takePIDFile(enough, h.slotPath(name, n), true, keep)
 			results <- result{f, n, err}
 		}()
 	}
@@ -286,18 +290,33 @@ func (h *holdFlags) checkNested(names []lockName) error {
 		if err != nil {
 			continue // there is none, or it is complained of later
 		}
-		in, err := lock.InspectFile(f)
-		nested := false
-		if err == nil && in.State == lock.Held {
-			nested, _ = lock.Carries(os.Getpid(), f)
-			nested = nested || in.Holder.Recorded && isAncestor(in.Holder.PID) && isSupervised(in.Holder.PID, f)
-		}
+		holder, nested := nestedHolder(f)
 		f.Close()
 		if nested {
-			return &lockError{name, &nestedError{in.Holder}}
+			return &lockError{name, &nestedError{holder}}
 		}
 	}
 	return nil
+}
+
+// nestedHolder returns who holds the lock on f, if we run under it. Of many who
+// wait, each asks its few ancestors first: to find a holder that is not recorded,
+// it would have to look at all the others.
+func nestedHolder(f *os.File) (holder lock.Holder, nested bool) {
+	carries := func(pid int) bool {
+		ok, err := lock.Carries(pid, f)
+		return ok && err == nil
+	}
+	inherited := carries(os.Getpid())
+	if !inherited && !hasAncestor(carries) {
+		return lock.Holder{}, false
+	}
+	in, err := lock.InspectFile(f)
+	if err != nil || in.State != lock.Held {
+		return lock.Holder{}, false
+	}
+	h := in.Holder
+	return h, inherited || h.Recorded && hasAncestor(func(pid int) bool { return pid == h.PID }) && isSupervised(h.PID, f)
 }
 
 // isSupervised reports whether the parent of a process carries the lock on f, as
@@ -311,10 +330,11 @@ func isSupervised(pid int, f *os.File) bool {
 	return ok && err == nil
 }
 
-// isAncestor reports whether a process is our parent, or his parent, and so on.
-func isAncestor(pid int) bool {
-	for p := os.Getppid(); p > 1; {
-		if p == pid {
+// hasAncestor reports whether our parent, or his parent, and so on is one that is
+// wanted.
+func hasAncestor(wanted func(pid int) bool) bool {
+	for p := os.Getppid(); p > 0; {
+		if wanted(p) {
 			return true
 		}
 		parent, err := parentOf(p)
