@@ -27,9 +27,9 @@ func init() {
 	helpers["ctl-closes"] = ctlCloses
 }
 
-// ctlWitness is a command that can't be alone twice: it makes a directory while
-// it runs, and writes into a file when that is there already. The lock has no part
-// in that.
+// ctlWitness is a command that can't be alone twice: while it runs it has a socket
+// of that name, which the kernel frees when it ends, however it ends, and it writes
+// into a file when somebody else has it. The lock has no part in that.
 func ctlWitness(args []string) int {
 	ends := make(chan os.Signal, 8)
 	signal.Notify(ends, syscall.SIGTERM)
@@ -41,14 +41,36 @@ func ctlWitness(args []string) int {
 			f.Close()
 		}
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		say(dir+".violations", err.Error())
+	alone, err := net.Listen("unix", "@"+dir)
+	if err != nil {
+		say(dir+".violations", ctlOther("@"+dir, err))
 		return 1
 	}
+	defer alone.Close()
 	say(dir+".runs", "run")
 	<-ends
-	os.Remove(dir)
 	return 0
+}
+
+// ctlOther says who has the socket, and what the system knows of him.
+func ctlOther(name string, err error) string {
+	conn, e := net.Dial("unix", name)
+	if e != nil {
+		return fmt.Sprintf("%v: %v; who it was has ended", err, e)
+	}
+	defer conn.Close()
+	raw, e := conn.(*net.UnixConn).SyscallConn()
+	if e != nil {
+		return err.Error()
+	}
+	var peer *unix.Ucred
+	raw.Control(func(fd uintptr) { peer, e = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if e != nil {
+		return fmt.Sprintf("%v: %v", err, e)
+	}
+	other, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", peer.Pid))
+	own, _ := os.ReadFile("/proc/self/stat")
+	return fmt.Sprintf("%v, by %d\n%s%s", err, peer.Pid, other, own)
 }
 
 // ctlCloses is a command that closes what it inherits, as sudo does.

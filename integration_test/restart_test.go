@@ -144,12 +144,11 @@ func TestRestartStartStopAtOnce(t *testing.T) {
 				word := []string{"restart", "start", "restart", "stop", "restart"}[n%5]
 				switch {
 				case n%5 == 4: // with the command
-					cmd = c.command(append([]string{"restart", "--schedule", "TERM/forever", "web", "--"}, command...)...)
+					cmd = c.command(append([]string{"restart", "web", "--"}, command...)...)
 				case word == "start":
 					cmd = c.command(append([]string{"start", "web", "--"}, command...)...)
 				default:
-					// A witness that is killed, on a busy machine, leaves its directory.
-					cmd = c.command(word, "--schedule", "TERM/forever", "web")
+					cmd = c.command(word, "web")
 				}
 				var stderr bytes.Buffer
 				cmd.Stderr = &stderr

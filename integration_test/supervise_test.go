@@ -261,9 +261,9 @@ func TestReady(t *testing.T) {
 		conn, err := net.Dial("unixgram", strings.TrimSpace(filesContent(address)))
 		filesMust(t, err)
 		defer conn.Close()
-		fmt.Fprint(conn, "READY=1\nSTATUS=forged")
+		fmt.Fprint(conn, "READY=1\nSTATUS=it is a lie")
 		c.run("wait", "--ready", "-t", "0.2", "web").want(t, 124, "not ready")
-		if r := c.run("status", "web"); strings.Contains(r.stdout, "forged") {
+		if r := c.run("status", "web"); strings.Contains(r.stdout, "it is a lie") {
 			t.Errorf("status: %v", r)
 		}
 		c.run("stop", "web").want(t, 0, "")

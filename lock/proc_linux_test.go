@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+
+	"golang.org/x/sys/unix"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -85,19 +87,25 @@ func TestDescriptorNumberOfAnotherFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Close()
-	if err := l.Release(); err != nil {
-		t.Fatal(err)
-	}
 	number, err := strconv.Atoi(c.fd)
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Created before the deleted file is gone, whose inode number it could get.
 	other, err := os.Create(filepath.Join(t.TempDir(), "other"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	if int(other.Fd()) != number {
+	if err := l.Release(); err != nil {
+		t.Fatal(err)
+	}
+	dup, err := unix.FcntlInt(other.Fd(), unix.F_DUPFD_CLOEXEC, number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(dup)
+	if dup != number {
 		// Another test may have been faster. It would lose its file, were this
 		// done with dup2.
 		t.Logf("the number %d was given to another file than ours", number)
