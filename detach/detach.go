@@ -180,6 +180,19 @@ func (d *Daemon) PIDFile() *pidfile.File { return d.pidFile }
 // the launcher is gone, so nobody knows that the daemon runs.
 func (d *Daemon) Ready() error { return d.tell(message{ready: true}) }
 
+// Executing tells the launcher that this process is about to execute another
+// program in its own place (syscall.Exec). The launcher takes its success, which
+// closes the pipe, for Ready. If it can't be executed, call Fail. A process that is
+// killed in between is taken for one that was executed.
+func (d *Daemon) Executing() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.pipe == nil {
+		return nil
+	}
+	return d.write(message{executing: true})
+}
+
 // Fail tells the launcher why the daemon can't start and with which status it
 // is to end, closes the daemon, and exits with that status; 1 if it is not from
 // 1 to 255. After Ready nobody hears the reason.
@@ -221,10 +234,14 @@ func (d *Daemon) tell(m message) error {
 	if d.pipe == nil {
 		return nil
 	}
-	_, err := d.pipe.Write(m.encode())
+	err := d.write(m)
 	d.pipe.Close()
 	d.pipe = nil
-	if err != nil {
+	return err
+}
+
+func (d *Daemon) write(m message) error {
+	if _, err := d.pipe.Write(m.encode()); err != nil {
 		return fmt.Errorf("detach: launcher is gone: %w", err)
 	}
 	return nil

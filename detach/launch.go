@@ -1,6 +1,7 @@
 package detach
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -8,7 +9,6 @@ import (
 	"os/signal"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -82,8 +82,8 @@ func (c *Config) launch() error {
 	if t := c.readyTimeout(); t >= 0 {
 		r.SetReadDeadline(time.Now().Add(t))
 	}
-	line, err := readLine(r)
-	if m, ok := decodeMessage(line); ok {
+	m, ok, err := hear(r)
+	if ok {
 		if m.ready {
 			g.forget() // from here on a signal does not end the daemon
 			if !c.SessionLeader {
@@ -205,20 +205,21 @@ func defaultSignals() (restore func()) {
 	}
 }
 
-// readLine reads up to a newline; there is never more than one line.
-func readLine(r io.Reader) ([]byte, error) {
-	buf := make([]byte, 0, maxMessage)
-	for !strings.HasSuffix(string(buf), "\n") {
-		if len(buf) == cap(buf) {
-			return buf, io.ErrShortBuffer
-		}
-		n, err := r.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		if err != nil {
-			return buf, err
-		}
+// hear waits for what the daemon says. The end of the pipe after executing means
+// that it is ready.
+func hear(r io.Reader) (m message, ok bool, err error) {
+	lines := bufio.NewReaderSize(r, maxMessage)
+	line, err := lines.ReadSlice('\n')
+	m, ok = decodeMessage(line)
+	if !ok || !m.executing {
+		return m, ok, err
 	}
-	return buf, nil
+	line, err = lines.ReadSlice('\n')
+	if len(line) == 0 && err == io.EOF {
+		return message{ready: true}, true, nil
+	}
+	m, ok = decodeMessage(line)
+	return m, ok && !m.executing, err
 }
 
 // group is the process group of the daemon, whose leader is our child. It is

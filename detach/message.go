@@ -13,16 +13,19 @@ import (
 // message is what the daemon tells the launcher, once, in one line:
 //
 //	ready
+//	executing
 //	failed STATUS held|denied|other "reason"
 //
+// After executing comes the end of the pipe, which execve(2) has closed, or failed.
 // The reason is quoted as a Go string. Launcher and daemon are the same
 // program, so the protocol has no version; a program that was replaced between
 // two starts of itself is started from /proc/self/exe.
 type message struct {
-	ready  bool
-	status int
-	kind   error // one of kinds
-	text   string
+	ready     bool
+	executing bool
+	status    int
+	kind      error // one of kinds
+	text      string
 }
 
 // kinds are the errors that errors.Is is to find in the launcher too.
@@ -52,6 +55,9 @@ func (m message) encode() []byte {
 	if m.ready {
 		return []byte("ready\n")
 	}
+	if m.executing {
+		return []byte("executing\n")
+	}
 	var word string
 	for _, k := range kinds {
 		if m.kind == k.err {
@@ -73,8 +79,11 @@ func decodeMessage(line []byte) (message, bool) {
 	if !complete {
 		return message{}, false
 	}
-	if string(line) == "ready" {
+	switch string(line) {
+	case "ready":
 		return message{ready: true}, true
+	case "executing":
+		return message{executing: true}, true
 	}
 	f := bytes.SplitN(line, []byte(" "), 4)
 	if len(f) != 4 || string(f[0]) != "failed" {

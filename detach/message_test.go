@@ -3,6 +3,7 @@ package detach
 import (
 	"bytes"
 	"io/fs"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,6 +14,7 @@ func TestMessage(t *testing.T) {
 	t.Parallel()
 	for _, m := range []message{
 		{ready: true},
+		{executing: true},
 		{status: 1},
 		{status: 75, kind: lock.ErrHeld, text: "lock /run/x.pid: held by process 812 (x)"},
 		{status: 255, text: "two\nlines, \"quotes\", a \\, a \t and \x00\xff"},
@@ -55,9 +57,9 @@ func TestLongMessage(t *testing.T) {
 		if !cut || begin == "" || !strings.HasPrefix(text, begin) || end == "" || !strings.HasSuffix(text, end) {
 			t.Errorf("decode = %.20q...; want the beginning and the end of the text", m.text)
 		}
-		got, err := readLine(bytes.NewReader(line))
-		if err != nil || !bytes.Equal(got, line) {
-			t.Errorf("readLine = %d bytes, %v; want %d", len(got), err, len(line))
+		got, ok, err := hear(bytes.NewReader(line))
+		if err != nil || !ok || got != m {
+			t.Errorf("hear = %d bytes, %t, %v; want %d", len(got.text), ok, err, len(m.text))
 		}
 	}
 }
@@ -76,18 +78,32 @@ func TestMessageRefused(t *testing.T) {
 	}
 }
 
-// TestReadLine: the line may come in pieces; the end of the pipe, or a flood,
-// ends it.
-func TestReadLine(t *testing.T) {
+// TestHear: a line may come in pieces; the end of the pipe, or a flood, ends it.
+// After executing the end of the pipe is good news.
+func TestHear(t *testing.T) {
 	t.Parallel()
-	if line, err := readLine(&pieces{"re", "", "ad", "y\n"}); err != nil || string(line) != "ready\n" {
-		t.Errorf("in pieces: %q, %v", line, err)
-	}
-	if line, err := readLine(&pieces{"rea"}); err == nil {
-		t.Errorf("incomplete: %q; want an error", line)
-	}
-	if line, err := readLine(strings.NewReader(strings.Repeat("x", 2*maxMessage))); err == nil || len(line) > maxMessage {
-		t.Errorf("flood: %d bytes, %v; want an error", len(line), err)
+	ready := message{ready: true}
+	failed := message{status: 127, text: "x: not found"}
+	for _, c := range []struct {
+		said pieces
+		want message
+		ok   bool
+	}{
+		{pieces{"re", "", "ad", "y\n"}, ready, true},
+		{pieces{"rea"}, message{}, false},
+		{pieces{}, message{}, false},
+		{pieces{strings.Repeat("x", 2*maxMessage)}, message{}, false},
+		{pieces{"exec", "uting\n"}, ready, true},
+		{pieces{"executing\n", string(failed.encode())}, failed, true},
+		{pieces{"executing\n" + string(failed.encode())}, failed, true},
+		{pieces{"executing\n", "fai"}, message{}, false},
+		{pieces{"executing\nexecuting\n"}, message{}, false},
+		{pieces{"executing"}, message{}, false},
+	} {
+		reader := slices.Clone(c.said)
+		if m, ok, err := hear(&reader); ok != c.ok || ok && m != c.want {
+			t.Errorf("hear(%q) = %+v, %t, %v; want %+v, %t", c.said, m, ok, err, c.want, c.ok)
+		}
 	}
 }
 
@@ -99,7 +115,9 @@ func (p *pieces) Read(buf []byte) (int, error) {
 		return strings.NewReader("").Read(buf)
 	}
 	n := copy(buf, (*p)[0])
-	*p = (*p)[1:]
+	if (*p)[0] = (*p)[0][n:]; (*p)[0] == "" {
+		*p = (*p)[1:]
+	}
 	return n, nil
 }
 

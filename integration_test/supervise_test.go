@@ -9,11 +9,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/lockrun/lockrun/lock"
 )
 
 func TestMaxTime(t *testing.T) {
@@ -341,6 +344,46 @@ func TestExec(t *testing.T) {
 	c.run("--exec", "job", "--", "no-such-command").want(t, 127, "not found in PATH")
 	c.run("--exec", "job", "--", "/").want(t, 126, "can't execute /")
 	c.run("--exec", "--restart", "always", "job", "--", "true").want(t, 64, "with --exec nobody is left for --restart")
+	c.run("--exec", "--log", "x", "job", "--", "true").want(t, 64, "--log is for start")
+}
+
+// A daemon without a supervisor: the started process is the command, and what stop,
+// status and signal know comes from the lock alone.
+func TestStartExec(t *testing.T) {
+	t.Parallel()
+	c := newCtl(t)
+	log := filepath.Join(t.TempDir(), "log")
+	c.run("start", "--exec", "--log", log, "web", "--", "sh", "-c", "echo up; exec sleep 600").want(t, 0, "")
+	pid := c.pid("web")
+	eventually(t, "it is the command", func() bool { return detLook(t, pid).comm == "sleep" })
+	look := detLook(t, pid)
+	if look.session == pid || look.session == detLook(t, os.Getpid()).session || look.tty != 0 || filesContent(log) != "up\n" {
+		t.Errorf("%+v, log %q; want a session of its own that it does not lead", look, filesContent(log))
+	}
+	if holders, err := lock.Holders(filepath.Join(c.dir, "web.pid")); err != nil || len(holders) != 1 || holders[0].PID != pid {
+		t.Errorf("holders %v, %v; want the command alone", holders, err)
+	}
+	c.run("start", "--exec", "web", "--", "true").want(t, 75, fmt.Sprintf("held by process %d (sleep 600)", pid))
+	c.run("status", "web").want(t, 0, "")
+	c.run("stop", "web").want(t, 0, "")
+	// What can't be executed is known on the terminal, and leaves no PID there.
+	c.run("start", "--exec", "web", "--", "no-such-command").want(t, 127, "no-such-command: not found in PATH")
+	c.run("start", "--exec", "web", "--", "/etc/passwd").want(t, 126, "can't execute /etc/passwd: permission denied")
+	c.run("start", "--exec", "--chdir", "/no/such", "web", "--", "true").want(t, 71, "/no/such")
+	c.run("status", "web").want(t, 3, "")
+	for flag, value := range map[string]string{"--ready": "notify", "--log": "syslog:daemon.info", "--max-time": "1", "--on-exit": "true"} {
+		c.run("start", "--exec", flag, value, "web", "--", "true").want(t, 64, "with --exec nobody is left for "+flag)
+	}
+	// The execution, not the process: while it waits for the lock, start waits.
+	_, holder := c.held("web")
+	start := c.command("start", "--exec", "-w", "web", "--", "sleep", "600")
+	background(t, start)
+	eventually(t, "it waits", func() bool {
+		return slices.ContainsFunc(detProcesses(c.dir), func(pid int) bool { return detBlockedOn(filepath.Join(c.dir, "web.pid"), pid) })
+	})
+	filesMust(t, syscall.Kill(holder, syscall.SIGTERM))
+	filesMust(t, start.Wait())
+	c.run("stop", "--must-run", "web").want(t, 0, "")
 }
 
 func TestSecondPIDFile(t *testing.T) {

@@ -62,11 +62,13 @@ func (c *command) start(sys *syscall.SysProcAttr) (pid int, err error) {
 }
 
 // exec executes the command in place of this process. It returns an *execError.
-func (c *command) exec() error {
+// about is called right before it.
+func (c *command) exec(about func()) error {
 	runtime.LockOSThread() // some of what is set is the thread's
 	if err := c.process.become(); err != nil {
 		return err
 	}
+	about()
 	return executeInPlace(c.argv, c.env)
 }
 

@@ -35,7 +35,10 @@ const (
 // exitStatus returns the status for what went wrong with a lock.
 func exitStatus(err error) int {
 	var config *configError
+	var exec *execError
 	switch {
+	case errors.As(err, &exec):
+		return exec.status
 	case errors.As(err, &config):
 		return config.status
 	case errors.Is(err, lock.ErrHeld), errors.Is(err, context.DeadlineExceeded):

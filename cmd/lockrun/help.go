@@ -63,7 +63,7 @@ Flags of lockrun and lockrun start
                         (notify, sd_notify(3); fd:N, a newline to that descriptor),
                         or accepts connections (tcp:HOST:PORT)
       --ready-timeout D end it when it is not up in D, 60 s by default; exit 124
-      --exec            run: become the command, which then holds LOCK alone
+      --exec            become the command, which then holds LOCK alone
       --mode MODE       permission of LOCK if it has to be created, 0600 by default
       --log FILE        append the command's output to FILE, - for no file;
                         or syslog:FACILITY.PRIORITY, such as syslog:daemon.info

@@ -27,6 +27,7 @@ type options struct {
 	attributes
 	output output
 	shell  string // -c
+	exec   bool
 	dash   func() int
 }
 
@@ -40,6 +41,7 @@ func (o *options) register(fs *pflag.FlagSet) {
 	o.output.register(fs)
 	fs.BoolVar(&o.output.quietSuccess, "quiet-success", false, "")
 	fs.StringVarP(&o.shell, "command", "c", "", "")
+	fs.BoolVar(&o.exec, "exec", false, "")
 }
 
 // read reads the operands, and checks the flags taken together.
@@ -71,6 +73,13 @@ func (o *options) read(operands []string) (commandLine, error) {
 		// The daemon's working directory is another one.
 		if o.pidFile, err = filepath.Abs(o.pidFile); err != nil {
 			return c, err
+		}
+	}
+	if o.exec {
+		for _, flag := range []string{"hold", "remove", "pidfile", "max-time", "restart", "ready", "on-exit", "log-rotate", "quiet-success"} {
+			if o.changed(flag) {
+				return c, usageError("with --exec nobody is left for --%s: lockrun becomes the command", flag)
+			}
 		}
 	}
 	return c, cmp.Or(o.holdFlags.check(), o.policy.limits.check(), o.policy.respawn.check(), o.policy.readiness.check(), o.output.check())

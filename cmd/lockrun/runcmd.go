@@ -1,8 +1,8 @@
 package main
 
 import (
-	"errors"
 	"os"
+	"runtime"
 	"strconv"
 
 	"github.com/spf13/pflag"
@@ -13,14 +13,12 @@ type runOptions struct {
 	options
 	version bool
 	fd      int
-	exec    bool
 }
 
 func (o *runOptions) register(fs *pflag.FlagSet) {
 	o.options.register(fs)
 	fs.BoolVarP(&o.version, "version", "V", false, "")
 	fs.IntVar(&o.fd, "fd", -1, "")
-	fs.BoolVar(&o.exec, "exec", false, "")
 }
 
 // runCommand is lockrun LOCK -- COMMAND: it runs the command in the foreground.
@@ -48,11 +46,9 @@ func runCommand(args []string) int {
 	if err != nil {
 		return usage("%v", err)
 	}
-	if o.exec {
-		for _, flag := range []string{"hold", "remove", "pidfile", "max-time", "restart", "ready", "on-exit", "log", "stdout", "stderr", "log-rotate", "quiet-success"} {
-			if o.changed(flag) {
-				return usage("with --exec nobody is left for --%s: lockrun becomes the command", flag)
-			}
+	for _, flag := range []string{"log", "stdout", "stderr"} {
+		if o.exec && o.changed(flag) {
+			return usage("--exec in the foreground leaves the output where it is: --%s is for start, or say > and 2> in the shell", flag)
 		}
 	}
 	if err := o.resolve(false); err != nil {
@@ -69,7 +65,9 @@ func runCommand(args []string) int {
 		return o.refused(c.lock, err)
 	}
 	if o.exec {
-		return o.become(c, held)
+		err := o.become(c, held, func() {})
+		complain("%s", supervisionError(c.lock, err))
+		return exitStatus(err)
 	}
 	o.output.warn()
 	cmd := o.command(c, held)
@@ -92,24 +90,22 @@ func runCommand(args []string) int {
 	return status
 }
 
-// become makes this process the command. The inherited descriptor is the lock; there
-// is nobody to unlock or to clean up at the command's end.
-func (o *options) become(c commandLine, held *hold) int {
+// become makes this process the command, and returns only if that can't be done.
+// The inherited descriptor is the lock; there is nobody to unlock or to clean up at
+// the command's end. about is called when nothing but the execution is left.
+func (o *options) become(c commandLine, held *hold, about func()) error {
 	err := held.write(os.Getpid())
+	var inherited []*os.File
 	if err == nil {
-		_, err = held.inherit()
+		inherited, err = held.inherit()
 	}
 	if err == nil {
 		cmd := o.command(c, held)
-		err = cmd.exec()
+		err = cmd.exec(about)
 	}
+	runtime.KeepAlive(inherited) // collected, they would be closed, and the lock gone
 	held.release()
-	complain("%s", supervisionError(c.lock, err))
-	var e *execError
-	if errors.As(err, &e) {
-		return e.status
-	}
-	return exitStatus(err)
+	return err
 }
 
 // runDescriptor is lockrun --fd N.

@@ -28,6 +28,8 @@ func (o *startOptions) read(operands []string) (commandLine, error) {
 	switch {
 	case err != nil:
 		return c, err
+	case o.exec && o.output.toSyslog:
+		return c, usageError("with --exec nobody is left for --log %s: lockrun becomes the command", o.output.log.given)
 	case o.output.quietSuccess:
 		return c, usageError("--quiet-success is for a run in the foreground: nobody would see what a daemon wrote")
 	case o.reentrant:
@@ -40,7 +42,8 @@ func (o *startOptions) read(operands []string) (commandLine, error) {
 //
 // The process that the terminal started is detach's launcher. The daemon is the
 // supervisor: it takes the lock, starts the command as its child and reports.
-// It leads its session but never opens a terminal; the command does not lead.
+// It leads its session but never opens a terminal; the command does not lead. With
+// --exec the daemon becomes the command, and does not lead either.
 //
 // An instance file is read once, before there is a launcher, and becomes a part of
 // the arguments: what was checked is what runs, whoever changes the file meanwhile.
@@ -86,8 +89,8 @@ func start(args []string) int {
 		Keep:          o.attributes.keep,
 		Stdout:        stdout.name(),
 		Stderr:        stderr.name(),
-		SessionLeader: true,
-		ReadyTimeout:  -1, // the command was executed or was not; -t bounds the wait for the lock
+		SessionLeader: !o.exec, // the supervisor opens no terminal
+		ReadyTimeout:  -1,      // the command was executed or was not; -t bounds the wait for the lock
 		AfterWait:     endWait,
 	})
 	endWait()
@@ -102,6 +105,10 @@ func start(args []string) int {
 	if d.LauncherGone() {
 		held.release()
 		os.Exit(exitSystem)
+	}
+	if o.exec {
+		err := o.become(c, held, func() { d.Executing() })
+		d.Fail(exitStatus(err), reason{supervisionError(c.lock, err), err})
 	}
 	cmd := o.command(c, held)
 	o.output.inDaemon = true
