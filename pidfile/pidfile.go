@@ -29,6 +29,10 @@ var (
 	// ErrOwner says that a file belongs to another user than ourselves or
 	// root, who could write any PID into it.
 	ErrOwner = errors.New("belongs to another user")
+
+	// ErrWritable says that everybody may write into a file whose number was to
+	// be believed.
+	ErrWritable = errors.New("may be written by everybody")
 )
 
 // kindError is ErrNotPIDFile for a thing of another kind.

@@ -164,22 +164,18 @@ func Wait(ctx context.Context, path string) error {
 // locked, and waits for its end. It is for programs that do not lock their PID
 // file, and it believes the number: if the program has died and its number was
 // given to another process, that one is ended. The lock being held is a
-// *lock.HeldError; nobody is signalled then, use Stop. The other errors are
-// those of Stop.
+// *lock.HeldError; nobody is signalled then, use Stop. Nor is anybody if others
+// could have written the number, see UnlockedTarget. The other errors are those of
+// Stop.
 func StopUnlocked(ctx context.Context, path string, schedule Schedule) error {
 	if schedule == nil {
 		schedule = DefaultSchedule(syscall.SIGTERM)
 	}
-	in, err := lock.Inspect(path)
-	switch {
-	case err != nil:
+	pid, err := UnlockedTarget(path)
+	if err != nil {
 		return err
-	case in.State == lock.Held:
-		return &lock.HeldError{Path: path, Holder: in.Holder, Deleted: in.Absent}
-	case in.PID == 0:
-		return stopError(path, ErrNotRunning)
 	}
-	p, err := holdOn(in.PID)
+	p, err := holdOn(pid)
 	if errors.Is(err, os.ErrProcessDone) || err == nil && p.ended() {
 		return stopError(path, ErrNotRunning)
 	}
@@ -198,7 +194,36 @@ func StopUnlocked(ctx context.Context, path string, schedule Schedule) error {
 			break
 		}
 	}
-	return &lock.HeldError{Path: path, Holder: lock.Holder{PID: in.PID, UID: -1}, Cause: ctx.Err()}
+	return &lock.HeldError{Path: path, Holder: lock.Holder{PID: pid, UID: -1}, Cause: ctx.Err()}
+}
+
+// UnlockedTarget returns the PID that StopUnlocked would believe. The error is a
+// *lock.HeldError if the lock is held, ErrNotRunning if there is no number, and
+// ErrOwner, ErrWritable or ErrNotPIDFile if the number can be a trap: who is not
+// ourselves or root could have written it, or the file is another one's too.
+func UnlockedTarget(path string) (int, error) {
+	f, err := openToSignal(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	in, err := lock.InspectFile(f)
+	switch {
+	case err != nil:
+		return 0, err
+	case in.State == lock.Held:
+		return 0, &lock.HeldError{Path: path, Holder: in.Holder, Deleted: in.Absent}
+	case in.PID == 0:
+		return 0, stopError(path, ErrNotRunning)
+	}
+	file, err := f.Stat()
+	if err == nil {
+		err = checkFile(path, file)
+	}
+	if err == nil && file.Mode().Perm()&0o002 != 0 {
+		err = pathError(path, ErrWritable)
+	}
+	return in.PID, err
 }
 
 func stillHeld(ctx context.Context, path string, f *os.File) error {

@@ -426,3 +426,34 @@ func TestStopUnlocked(t *testing.T) {
 	cmd.Process.Kill()
 	end(cmd)
 }
+
+// A number that others could have written is not believed, whoever has it.
+func TestStopUnlockedBelievesNoTrap(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command("sleep", "60")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer end(cmd)
+	defer cmd.Process.Kill()
+	for want, set := range map[error]func(p string) error{
+		pidfile.ErrWritable:   func(p string) error { return os.Chmod(p, 0o666) },
+		pidfile.ErrNotPIDFile: func(p string) error { return os.Link(p, p+".link") },
+		pidfile.ErrOwner:      func(p string) error { return os.Chown(p, 65534, -1) },
+	} {
+		if want == pidfile.ErrOwner && os.Geteuid() != 0 {
+			continue
+		}
+		p := path(t)
+		write(t, p, fmt.Sprintln(cmd.Process.Pid))
+		if err := set(p); err != nil {
+			t.Fatal(err)
+		}
+		if err := pidfile.StopUnlocked(t.Context(), p, short(100*time.Millisecond)); !errors.Is(err, want) {
+			t.Errorf("StopUnlocked = %v; want %v", err, want)
+		}
+	}
+	if !alive(cmd.Process.Pid) {
+		t.Error("a process was ended")
+	}
+}

@@ -43,7 +43,7 @@ func exitStatus(err error) int {
 		return config.status
 	case errors.Is(err, lock.ErrHeld), errors.Is(err, context.DeadlineExceeded):
 		return exitHeld
-	case errors.Is(err, pidfile.ErrOwner), errors.Is(err, pidfile.ErrUnverified), errors.Is(err, errInstanceDir):
+	case errors.Is(err, pidfile.ErrOwner), errors.Is(err, pidfile.ErrWritable), errors.Is(err, pidfile.ErrUnverified), errors.Is(err, errInstanceDir):
 		return exitPermission
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM), errors.Is(err, unix.ENOLCK):
 		return exitSystem

@@ -126,7 +126,8 @@ func stop(args []string) int {
 	endWait := present.show(name, "waiting for the end of", true)
 	err = endInstance(ctx, name, schedule)
 	if *force && errors.Is(err, pidfile.ErrNotRunning) {
-		if pid, e := pidfile.Read(name.path); e == nil && pid != 0 {
+		var pid int
+		if pid, err = pidfile.UnlockedTarget(name.path); err == nil {
 			endWait()
 			complain("%s: warning: not locked; --force believes that process %d is meant", name.given, pid)
 			err = pidfile.StopUnlocked(ctx, name.path, schedule)
@@ -156,8 +157,9 @@ func endInstance(ctx context.Context, name lockName, schedule pidfile.Schedule) 
 func tellTargets(name lockName, schedule pidfile.Schedule, force bool) error {
 	targets, err := pidfile.Targets(name.path)
 	if force && errors.Is(err, pidfile.ErrNotRunning) {
-		if pid, e := pidfile.Read(name.path); e == nil && pid != 0 {
-			targets, err = []lock.Holder{{PID: pid, UID: -1}}, nil
+		var pid int
+		if pid, err = pidfile.UnlockedTarget(name.path); err == nil {
+			targets = []lock.Holder{{PID: pid, UID: -1}}
 		}
 	}
 	for _, h := range targets {
