@@ -32,7 +32,11 @@ func (h *holdFlags) acquire(names []lockName, keep bool) (*hold, error) {
 	for _, name := range names {
 		if err := h.acquireOne(ctx, held, name, keep); err != nil {
 			held.release()
-			return nil, &lockError{name, err}
+			var about *lockError
+			if !errors.As(err, &about) {
+				err = &lockError{name, err}
+			}
+			return nil, err
 		}
 	}
 	held.waited = time.Since(begin)
@@ -143,24 +147,24 @@ func (h *holdFlags) replace(ctx context.Context, name lockName, keep bool) (held
 var errQueueFull = errors.New("enough others wait for it")
 
 // queue takes the lock, and waits for it if fewer than so many others do. Who
-// waits holds the lock on one of the files LOCK.queue.1, LOCK.queue.2, ...; when he
-// is killed his place is free.
+// waits holds one of the PID files LOCK.queue.1, LOCK.queue.2, ...; when he is killed
+// his place is free.
 func (h *holdFlags) queue(ctx context.Context, name lockName, keep bool) (heldLock, error) {
 	l, err := h.take(ctx, name, false, keep)
 	if !errors.Is(err, lock.ErrHeld) {
 		return l, err
 	}
 	for n := 1; n <= h.ifHeld.most; n++ {
-		place, e := lock.TryAcquire(name.path+".queue."+strconv.Itoa(n), nil)
+		path := name.path + ".queue." + strconv.Itoa(n)
+		place, e := pidfile.Hold(path, nil) // which removes no file of others
 		if errors.Is(e, lock.ErrHeld) {
 			continue
 		}
 		if e != nil {
-			return l, e
+			return l, &lockError{lockName{given: path, path: path}, e}
 		}
 		l, err = h.take(ctx, name, true, keep)
-		place.Remove()
-		place.Release()
+		place.Close()
 		return l, err
 	}
 	return l, errors.Join(errQueueFull, err)
@@ -217,7 +221,8 @@ func (h *holdFlags) trySlots(name lockName, keep bool) (slot heldLock, n int, er
 			return heldLock{f.Lock(), f}, n, nil
 		}
 		if !errors.Is(e, lock.ErrHeld) {
-			return slot, 0, e
+			path := h.slotPath(name, n)
+			return slot, 0, &lockError{lockName{given: path, path: path}, e}
 		}
 		err = &slotsError{int(h.slots), e}
 	}
