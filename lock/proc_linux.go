@@ -159,7 +159,7 @@ func ownDescriptor(id fileID, shared bool) (int, error) {
 // may be inspected.
 type search struct {
 	files map[fileID][]int
-	names map[deletedName][]int
+	names map[deletedName]*deletedFile
 	asked int
 }
 
@@ -168,8 +168,14 @@ type deletedName struct {
 	dev  uint64
 }
 
+// deletedFile is what is known of a deleted file that is searched for.
+type deletedFile struct {
+	questions []int
+	dir       unix.Stat_t // where it was
+}
+
 func newSearch() *search {
-	return &search{files: make(map[fileID][]int), names: make(map[deletedName][]int)}
+	return &search{files: make(map[fileID][]int), names: make(map[deletedName]*deletedFile)}
 }
 
 // file asks for locks on a file; i is the number of the question.
@@ -182,11 +188,34 @@ func (s *search) file(i int, id fileID) {
 // namespace, a container's say, can have the same name, so its file system must
 // be that of the path's directory.
 func (s *search) deleted(i int, path string) {
-	if name, dev, err := kernelName(path); err == nil {
-		key := deletedName{name, dev}
-		s.names[key] = append(s.names[key], i)
+	if name, dir, err := kernelName(path); err == nil {
+		key := deletedName{name, uint64(dir.Dev)}
+		if s.names[key] == nil {
+			s.names[key] = &deletedFile{dir: dir}
+		}
+		s.names[key].questions = append(s.names[key].questions, i)
 		s.asked++
 	}
+}
+
+// credible reports whether the file of a descriptor, deleted and of the right
+// name, can have been in the directory: whether its owner, or who has it open, may
+// put one there. In a mount namespace of his own, which anybody may have
+// (user_namespaces(7)), a user mounts a directory of his own over any other, and
+// gives a file of his any path.
+func (d *deletedFile) credible(pid int, dir directory, fd string) bool {
+	var st unix.Statx_t
+	if unix.Statx(dir.fd, fd, unix.AT_STATX_DONT_SYNC, unix.STATX_UID, &st) != nil {
+		return false // closed meanwhile
+	}
+	trusted := func(uid int) bool { return uid == 0 || uid == os.Geteuid() }
+	if trusted(int(st.Uid)) || st.Uid == d.dir.Uid || d.dir.Mode&0o022 != 0 {
+		return true
+	}
+	// Of a program that is set-user-ID the real user is who started it.
+	status, _ := readProc("/proc/" + strconv.Itoa(pid) + "/status")
+	real, ok := statusNumber(status, "Uid:", 0)
+	return ok && trusted(real)
 }
 
 // each calls do with every lock that is found and the number of the question
@@ -206,7 +235,9 @@ func (s *search) each(do func(i int, c carrier) bool) error {
 			if links == 0 && len(s.names) > 0 { // a living file can be called "x (deleted)" too
 				link, _ := os.Readlink(dir.path + "/" + fd)
 				name, _ := strings.CutSuffix(link, " (deleted)")
-				questions = append(slices.Clip(questions), s.names[deletedName{name, id.dev}]...)
+				if d := s.names[deletedName{name, id.dev}]; d != nil && d.credible(pid, dir, fd) {
+					questions = append(slices.Clip(questions), d.questions...)
+				}
 			}
 			if len(questions) == 0 {
 				return true
@@ -288,19 +319,18 @@ func findAny(path string, id fileID, preferDeleted bool) (holder, deleted *carri
 }
 
 // kernelName returns the path as /proc prints it, without symbolic links, and
-// the device of its directory.
-func kernelName(path string) (name string, dev uint64, err error) {
-	dir, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+// what its directory is.
+func kernelName(path string) (name string, dir unix.Stat_t, err error) {
+	fd, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return "", 0, err
+		return "", dir, err
 	}
-	defer unix.Close(dir)
-	id, _ := idOfDescriptor(dir)
-	real, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(dir))
-	if err != nil {
-		return "", 0, err
+	defer unix.Close(fd)
+	if err := unix.Fstat(fd, &dir); err != nil {
+		return "", dir, err
 	}
-	return strings.TrimSuffix(real, "/") + "/" + filepath.Base(path), id.dev, nil
+	real, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+	return strings.TrimSuffix(real, "/") + "/" + filepath.Base(path), dir, err
 }
 
 // eachProcess calls do with the PID of every process until it returns false.
