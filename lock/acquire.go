@@ -176,8 +176,11 @@ func (r *request) once(take func(*flock.Flock) (bool, error)) (*Lock, error) {
 // grown takes the newborn mark off, and gives the file the mode that was asked
 // for, which the umask may have cut. With others, who hold a deleted file and
 // are in somebody else's way, the mark stays. So it does on somebody else's file,
-// and the next one looks again.
+// which is not even root's to change, and the next one looks again.
 func (l *Lock) grown(mode fs.FileMode, others bool) error {
+	if !l.created && ownerOf(l.file) != os.Geteuid() {
+		return nil
+	}
 	f, err := l.File() // by the descriptor: a umask can cut our own right to open it
 	if err != nil {
 		return err

@@ -13,3 +13,7 @@ func idOf(file fs.FileInfo) fileID {
 func linksOf(file fs.FileInfo) uint64 {
 	return uint64(file.Sys().(*syscall.Stat_t).Nlink)
 }
+
+func ownerOf(file fs.FileInfo) int {
+	return int(file.Sys().(*syscall.Stat_t).Uid)
+}

@@ -26,8 +26,9 @@ var (
 	ErrDirectory error = kindError("a directory")
 	ErrDevice    error = kindError("a device")
 
-	// ErrOwner says that a file belongs to another user than ourselves or
-	// root, who could write any PID into it.
+	// ErrOwner says that a file or directory belongs to another user than
+	// ourselves or root, who could write any PID into it or put another one in
+	// its place.
 	ErrOwner = errors.New("belongs to another user")
 
 	// ErrWritable says that everybody may write into a file whose number was to
@@ -169,9 +170,9 @@ func check(f *os.File) error {
 func checkFile(path string, file fs.FileInfo) error {
 	err := kindOf(file)
 	switch uid, links := owner(file); {
-	case err != nil:
 	case uid != 0 && uid != os.Geteuid():
 		err = fmt.Errorf("%w: uid %d", ErrOwner, uid)
+	case err != nil:
 	case links > 1:
 		err = fmt.Errorf("%d hard links: %w", links, ErrNotPIDFile)
 	default:
