@@ -159,23 +159,18 @@ func ownDescriptor(id fileID, shared bool) (int, error) {
 // may be inspected.
 type search struct {
 	files map[fileID][]int
-	names map[deletedName]*deletedFile
+	names map[string]*deletedFile
 	asked int
-}
-
-type deletedName struct {
-	name string
-	dev  uint64
 }
 
 // deletedFile is what is known of a deleted file that is searched for.
 type deletedFile struct {
 	questions []int
-	dir       unix.Stat_t // where it was
+	dir       unix.Statx_t // where it was
 }
 
 func newSearch() *search {
-	return &search{files: make(map[fileID][]int), names: make(map[deletedName]*deletedFile)}
+	return &search{files: make(map[fileID][]int), names: make(map[string]*deletedFile)}
 }
 
 // file asks for locks on a file; i is the number of the question.
@@ -184,29 +179,37 @@ func (s *search) file(i int, id fileID) {
 	s.asked++
 }
 
-// deleted asks for locks on a deleted file of that path. A file in another mount
-// namespace, a container's say, can have the same name, so its file system must
-// be that of the path's directory.
+// deleted asks for locks on a deleted file of that path.
 func (s *search) deleted(i int, path string) {
 	if name, dir, err := kernelName(path); err == nil {
-		key := deletedName{name, uint64(dir.Dev)}
-		if s.names[key] == nil {
-			s.names[key] = &deletedFile{dir: dir}
+		if s.names[name] == nil {
+			s.names[name] = &deletedFile{dir: dir}
 		}
-		s.names[key].questions = append(s.names[key].questions, i)
+		s.names[name].questions = append(s.names[name].questions, i)
 		s.asked++
 	}
 }
 
-// credible reports whether the file of a descriptor, deleted and of the right
-// name, can have been in the directory: whether its owner, or who has it open, may
-// put one there. In a mount namespace of his own, which anybody may have
-// (user_namespaces(7)), a user mounts a directory of his own over any other, and
-// gives a file of his any path.
-func (d *deletedFile) credible(pid int, dir directory, fd string) bool {
+// whatOfDeleted is asked of statx(2) of a deleted file and of its directory.
+const whatOfDeleted = unix.STATX_UID | unix.STATX_MODE | unix.STATX_MNT_ID
+
+// was reports whether the file of a descriptor, deleted and of the right name, was
+// in the directory. A file in another mount namespace, a container's say, can have
+// the same name.
+//
+// So it must be on the same file system, or mount, since the files of an overlay
+// can have other devices than their directory. And its owner, or who has it open,
+// may put one there: every user can have a mount namespace (user_namespaces(7)),
+// mount a directory of his own over any other in it, and keep us out with a file
+// of his.
+func (d *deletedFile) was(pid int, dir directory, fd string) bool {
 	var st unix.Statx_t
-	if unix.Statx(dir.fd, fd, unix.AT_STATX_DONT_SYNC, unix.STATX_UID, &st) != nil {
+	if unix.Statx(dir.fd, fd, unix.AT_STATX_DONT_SYNC, whatOfDeleted, &st) != nil {
 		return false // closed meanwhile
+	}
+	sameMount := st.Mask&d.dir.Mask&unix.STATX_MNT_ID != 0 && st.Mnt_id == d.dir.Mnt_id
+	if !sameMount && (st.Dev_major != d.dir.Dev_major || st.Dev_minor != d.dir.Dev_minor) {
+		return false
 	}
 	trusted := func(uid int) bool { return uid == 0 || uid == os.Geteuid() }
 	if trusted(int(st.Uid)) || st.Uid == d.dir.Uid || d.dir.Mode&0o022 != 0 {
@@ -235,7 +238,7 @@ func (s *search) each(do func(i int, c carrier) bool) error {
 			if links == 0 && len(s.names) > 0 { // a living file can be called "x (deleted)" too
 				link, _ := os.Readlink(dir.path + "/" + fd)
 				name, _ := strings.CutSuffix(link, " (deleted)")
-				if d := s.names[deletedName{name, id.dev}]; d != nil && d.credible(pid, dir, fd) {
+				if d := s.names[name]; d != nil && d.was(pid, dir, fd) {
 					questions = append(slices.Clip(questions), d.questions...)
 				}
 			}
@@ -320,13 +323,13 @@ func findAny(path string, id fileID, preferDeleted bool) (holder, deleted *carri
 
 // kernelName returns the path as /proc prints it, without symbolic links, and
 // what its directory is.
-func kernelName(path string) (name string, dir unix.Stat_t, err error) {
+func kernelName(path string) (name string, dir unix.Statx_t, err error) {
 	fd, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", dir, err
 	}
 	defer unix.Close(fd)
-	if err := unix.Fstat(fd, &dir); err != nil {
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, whatOfDeleted, &dir); err != nil {
 		return "", dir, err
 	}
 	real, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
