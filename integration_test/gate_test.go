@@ -23,6 +23,7 @@ const (
 	seccompFilterNewListener = 1 << 3
 	seccompRetAllow          = 0x7fff0000
 	seccompRetUserNotif      = 0x7fc00000
+	seccompRetErrno          = 0x00050000
 	seccompUserNotifContinue = 1
 	seccompNotifRecv         = 0xc0502100
 	seccompNotifSend         = 0xc0182101
@@ -46,21 +47,36 @@ type seccompResponse struct {
 
 // newGate puts a gate before the calling thread, for ever.
 func newGate(calls ...uint32) (*gate, error) {
+	fd, err := seccompInstall(seccompFilterNewListener, seccompRetUserNotif, calls...)
+	if err != nil {
+		return nil, err
+	}
+	g := &gate{fd: fd}
+	go g.serve()
+	return g, nil
+}
+
+// failCalls makes certain system calls of the calling thread, and of what it
+// starts, fail for ever.
+func failCalls(with unix.Errno, calls ...uint32) error {
+	_, err := seccompInstall(0, seccompRetErrno|uint32(with), calls...)
+	return err
+}
+
+func seccompInstall(flags uintptr, what uint32, calls ...uint32) (int, error) {
 	filter := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}} // the number of the call
 	for i, nr := range calls {
 		filter = append(filter, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: nr, Jt: uint8(len(calls) - i)})
 	}
 	filter = append(filter,
 		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: seccompRetAllow},
-		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: seccompRetUserNotif})
+		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: what})
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	fd, _, errno := unix.Syscall(unix.SYS_SECCOMP, seccompSetModeFilter, seccompFilterNewListener, uintptr(unsafe.Pointer(&program)))
+	fd, _, errno := unix.Syscall(unix.SYS_SECCOMP, seccompSetModeFilter, flags, uintptr(unsafe.Pointer(&program)))
 	if errno != 0 {
-		return nil, errno
+		return -1, errno
 	}
-	g := &gate{fd: int(fd)}
-	go g.serve()
-	return g, nil
+	return int(fd), nil
 }
 
 func (g *gate) serve() {
