@@ -421,6 +421,12 @@ func askSupervisor(ctx context.Context, name lockName, f *os.File, r request) (a
 	if a.Error != "" {
 		return a, &supervisionRefused{a.Status, a.Error}
 	}
+	if r.Do == doStop {
+		// It can be another user's program, which says what it likes.
+		if still, _ := lock.Carries(pid, f); still {
+			return answer{}, errNoSupervisor
+		}
+	}
 	return a, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/lockrun/lockrun/lock"
 	"github.com/lockrun/lockrun/pidfile"
@@ -141,16 +142,31 @@ func stop(args []string) int {
 // does it, who would start the command again else, or is about to; without one
 // the processes that are proven to hold the lock are signalled.
 func endInstance(ctx context.Context, name lockName, schedule pidfile.Schedule) error {
-	_, err := askInstance(ctx, name, request{Do: doStop, Schedule: schedule.String()})
+	patient, cancel := context.WithTimeout(ctx, patience(schedule))
+	defer cancel()
+	_, err := askInstance(patient, name, request{Do: doStop, Schedule: schedule.String()})
 	var refused *supervisionRefused
 	switch {
-	case errors.Is(err, errNoSupervisor):
+	case errors.Is(err, errNoSupervisor), err != nil && patient.Err() != nil && ctx.Err() == nil:
 		return pidfile.Stop(ctx, name.path, schedule)
 	case err != nil && ctx.Err() != nil, errors.As(err, &refused) && refused.status == exitHeld:
 		in, _ := lock.Inspect(name.path)
 		return &lock.HeldError{Path: name.path, Holder: in.Holder, Deleted: in.Absent, Cause: ctx.Err()}
 	}
 	return err
+}
+
+// patience is how long a supervisor is waited for that was told to stop. One that
+// takes longer is stopped, or is another user's program that never means to.
+func patience(schedule pidfile.Schedule) time.Duration {
+	d := onExitPatience + peerPatience
+	for _, step := range schedule {
+		if step.Wait > 365*24*time.Hour {
+			return step.Wait / 2 // for ever, and a time that there is
+		}
+		d += step.Wait
+	}
+	return d
 }
 
 // tellTargets says whom stop would signal.
