@@ -395,12 +395,12 @@ func TestInstanceDirectoryOfAnOrdinaryUser(t *testing.T) {
 	}
 	t.Run("as it is here", func(t *testing.T) {
 		base := "/tmp"
-		if fi, err := os.Lstat("/run/lock"); err == nil && fi.IsDir() && fi.Mode().Perm()&0o002 != 0 {
+		if fi, err := os.Lstat("/run/lock"); err == nil && fi.IsDir() && fi.Mode().Perm()&0o002 != 0 && fi.Mode()&fs.ModeSticky != 0 {
 			base = "/run/lock"
 		}
 		check(t, fmt.Sprintf("%s/lockrun-%d", base, uid))
 	})
-	for mode, base := range map[string]string{"1777": "/run/lock", "0755": "/tmp"} {
+	for mode, base := range map[string]string{"1777": "/run/lock", "0777": "/tmp", "0755": "/tmp"} {
 		t.Run("run lock has mode "+mode, func(t *testing.T) {
 			nsOwnMounts(t)
 			if !exists("/run/lock") {

@@ -86,7 +86,9 @@ func defaultInstanceDir(uid int) string {
 		return "/run/lockrun"
 	}
 	base := "/tmp"
-	if fi, err := os.Lstat("/run/lock"); err == nil && fi.IsDir() && fi.Mode().Perm()&0o002 != 0 {
+	// Without the sticky bit anybody could put another directory in the place of
+	// ours, and a NAME would be two locks.
+	if fi, err := os.Lstat("/run/lock"); err == nil && fi.IsDir() && fi.Mode().Perm()&0o002 != 0 && fi.Mode()&fs.ModeSticky != 0 {
 		base = "/run/lock"
 	}
 	return filepath.Join(base, "lockrun-"+strconv.Itoa(uid))
