@@ -161,8 +161,8 @@ func endInstance(ctx context.Context, name lockName, schedule pidfile.Schedule) 
 func patience(schedule pidfile.Schedule) time.Duration {
 	d := onExitPatience + peerPatience
 	for _, step := range schedule {
-		if step.Wait > 365*24*time.Hour {
-			return step.Wait / 2 // for ever, and a time that there is
+		if step.Wait == pidfile.Forever {
+			return pidfile.Forever
 		}
 		d += step.Wait
 	}
