@@ -5,7 +5,6 @@ go 1.26.0
 require (
 	github.com/gofrs/flock v0.13.1
 	github.com/pelletier/go-toml/v2 v2.4.3
-	github.com/spf13/pflag v1.0.10
 	golang.org/x/sys v0.49.0
 )
 

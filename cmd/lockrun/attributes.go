@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 )
 
@@ -34,17 +33,17 @@ type attributes struct {
 	variables []string // of --user and --env-file
 }
 
-func (a *attributes) register(fs *pflag.FlagSet) {
-	fs.Var(&a.chdir, "chdir", "")
-	fs.Var(&a.chroot, "chroot", "")
-	fs.Var(&a.umask, "umask", "")
-	fs.Var(&a.user, "user", "")
-	fs.Var(&a.nice, "nice", "")
-	fs.Var(&a.limits, "rlimit", "")
-	fs.Var(&a.keep, "keep-fd", "")
-	fs.Var(&a.env, "env", "")
-	fs.Var(&a.envFiles, "env-file", "")
-	fs.BoolVar(&a.cleanEnv, "clean-env", false, "")
+func (a *attributes) register(fs *flagSet) {
+	fs.value(&a.chdir, "chdir")
+	fs.value(&a.chroot, "chroot")
+	fs.value(&a.umask, "umask")
+	fs.value(&a.user, "user")
+	fs.value(&a.nice, "nice")
+	fs.value(&a.limits, "rlimit")
+	fs.value(&a.keep, "keep-fd")
+	fs.value(&a.env, "env")
+	fs.value(&a.envFiles, "env-file")
+	fs.bool(&a.cleanEnv, "clean-env")
 }
 
 // resolve looks up what the flags name: users, files, directories. It is called
@@ -209,9 +208,6 @@ func (a *attributes) moves() bool { return a.chdir != "" || a.chroot != "" }
 // userValue is a flag's USER or USER:GROUP, "" without.
 type userValue string
 
-func (v *userValue) String() string { return string(*v) }
-func (v *userValue) Type() string   { return "user" }
-
 func (v *userValue) Set(s string) error {
 	if name, group, found := strings.Cut(s, ":"); name == "" || found && group == "" {
 		return errors.New("want USER or USER:GROUP, names or numbers")
@@ -222,9 +218,6 @@ func (v *userValue) Set(s string) error {
 
 // filesValue are the paths of a flag that can be repeated.
 type filesValue []string
-
-func (v *filesValue) String() string { return "" }
-func (v *filesValue) Type() string   { return "file" }
 
 func (v *filesValue) Set(s string) error {
 	if s == "" {
@@ -237,9 +230,6 @@ func (v *filesValue) Set(s string) error {
 // dirValue is a flag's directory, "" without.
 type dirValue string
 
-func (v *dirValue) String() string { return string(*v) }
-func (v *dirValue) Type() string   { return "directory" }
-
 func (v *dirValue) Set(s string) error {
 	if s == "" {
 		return errors.New("want a directory")
@@ -250,9 +240,6 @@ func (v *dirValue) Set(s string) error {
 
 // octalValue is a flag's file mode or mask, nil without.
 type octalValue struct{ mode *int }
-
-func (v *octalValue) String() string { return "" }
-func (v *octalValue) Type() string   { return "mode" }
 
 func (v *octalValue) Set(s string) error {
 	n, err := strconv.ParseUint(s, 8, 32)
@@ -267,9 +254,6 @@ func (v *octalValue) Set(s string) error {
 // modeValue is the permission of a lock file.
 type modeValue fs.FileMode
 
-func (v *modeValue) String() string { return fmt.Sprintf("%04o", uint32(*v)) }
-func (v *modeValue) Type() string   { return "mode" }
-
 func (v *modeValue) Set(s string) error {
 	n, err := strconv.ParseUint(s, 8, 32)
 	if err != nil || n > 0o777 || n&0o600 != 0o600 {
@@ -281,9 +265,6 @@ func (v *modeValue) Set(s string) error {
 
 // niceValue is a flag's nice value, nil without.
 type niceValue struct{ n *int }
-
-func (v *niceValue) String() string { return "" }
-func (v *niceValue) Type() string   { return "nice" }
 
 func (v *niceValue) Set(s string) error {
 	n, err := strconv.Atoi(s)
@@ -318,9 +299,6 @@ func (l limit) String() string {
 // limitsValue are the resource limits of a flag that can be repeated; of the
 // same name the last one counts.
 type limitsValue []limit
-
-func (v *limitsValue) String() string { return "" }
-func (v *limitsValue) Type() string   { return "limit" }
 
 func (v *limitsValue) Set(s string) error {
 	name, value, found := strings.Cut(s, "=")
@@ -357,9 +335,6 @@ func (v *limitsValue) Set(s string) error {
 
 // descriptorsValue are the numbers of inherited descriptors.
 type descriptorsValue []int
-
-func (v *descriptorsValue) String() string { return "" }
-func (v *descriptorsValue) Type() string   { return "descriptor" }
 
 func (v *descriptorsValue) Set(s string) error {
 	fd, err := strconv.ParseUint(s, 10, 31)

@@ -12,7 +12,7 @@ func check(args []string) int {
 	if status, done := parse(flags, args); done {
 		return status
 	}
-	names, err := lockOperands(flags.Args())
+	names, err := lockOperands(flags.operands)
 	if err != nil {
 		return usage("%v", err)
 	}

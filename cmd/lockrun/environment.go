@@ -71,9 +71,6 @@ func variable(env []string, name string) (value string, ok bool) {
 // variablesValue are the NAME=VALUE of a flag that can be repeated.
 type variablesValue []string
 
-func (v *variablesValue) String() string { return "" }
-func (v *variablesValue) Type() string   { return "variable" }
-
 func (v *variablesValue) Set(s string) error {
 	if err := checkVariable(s); err != nil {
 		return err

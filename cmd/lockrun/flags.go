@@ -6,24 +6,13 @@ import (
 	"math"
 	"strconv"
 	"time"
-
-	"github.com/spf13/pflag"
 )
-
-// newFlags returns a flag set that stops at the first operand, so the flags of
-// a command that stands behind it are left alone.
-func newFlags() *pflag.FlagSet {
-	fs := pflag.NewFlagSet("lockrun", pflag.ContinueOnError)
-	fs.SetInterspersed(false)
-	fs.Usage = func() {}
-	return fs
-}
 
 // parse parses the arguments. done says that there is nothing more to do, with
 // that exit status.
-func parse(fs *pflag.FlagSet, args []string) (status int, done bool) {
-	err := fs.Parse(args)
-	if errors.Is(err, pflag.ErrHelp) {
+func parse(fs *flagSet, args []string) (status int, done bool) {
+	err := fs.parse(args)
+	if errors.Is(err, errHelp) {
 		return help(nil), true
 	}
 	if err != nil {
@@ -40,7 +29,6 @@ type duration struct {
 }
 
 func (d *duration) String() string { return d.d.String() }
-func (d *duration) Type() string   { return "duration" }
 
 func (d *duration) Set(s string) error {
 	parsed, err := parseDuration(s)
@@ -75,7 +63,6 @@ func parseDuration(s string) (time.Duration, error) {
 type statusValue int
 
 func (v *statusValue) String() string { return strconv.Itoa(int(*v)) }
-func (v *statusValue) Type() string   { return "status" }
 
 func (v *statusValue) Set(s string) error {
 	n, err := strconv.Atoi(s)

@@ -136,7 +136,7 @@ func TestHoldFlagsThatContradict(t *testing.T) {
 		var h holdFlags
 		flags := newFlags()
 		h.register(flags)
-		if err := flags.Parse(strings.Fields(line)); err != nil {
+		if err := flags.parse(strings.Fields(line)); err != nil {
 			t.Fatal(line, err)
 		}
 		if err := h.check(); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {

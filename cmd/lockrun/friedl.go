@@ -171,9 +171,9 @@ func isOwnFlag(name string) bool {
 	var o runOptions
 	o.register(flags)
 	if long, ok := strings.CutPrefix(name, "--"); ok {
-		return flags.Lookup(long) != nil
+		return flags.lookup(long) != nil
 	}
-	return len(name) > 1 && name[0] == '-' && flags.ShorthandLookup(name[1:2]) != nil
+	return len(name) > 1 && name[0] == '-' && flags.lookupLetter(name[1]) != nil
 }
 
 // leadingNumber is atoi(3): what is no number counts for nothing.

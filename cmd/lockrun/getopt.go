@@ -29,10 +29,9 @@ const onlyLong rune = 256
 // getopt_long(3) of the GNU C library does when its option string begins with
 // "+": up to the first operand. Its messages are that function's.
 //
-// The command line of lockrun itself is read by pflag. It is of no use here:
-// scripts write abbreviations (flock --nonblock, which is --nonblocking), which
-// it does not know, and its messages are others. It also costs time at the start
-// that a short run under a lock would show.
+// The command line of lockrun itself is read by a flagSet, which knows no
+// abbreviations (flock --nonblock, which is --nonblocking): a flag that is added
+// could make them ambiguous, in scripts that worked.
 type getopt struct {
 	program string // as it was called, for the messages
 	args    []string

@@ -38,11 +38,11 @@ func sources(t *testing.T) []*ast.File {
 // registered returns the flags that the program registers, as "--long" and "-s".
 // They are the string literals of calls such as
 //
-//	flags.BoolP("quiet", "q", false, "")
-//	fs.VarP(&h.timeout, "timeout", "t", "")
+//	flags.bool(&quiet, "quiet", "q")
+//	fs.value(&h.timeout, "timeout", "t")
 func registered(t *testing.T) (flags []string) {
 	t.Helper()
-	method := regexp.MustCompile(`^(Bool|String|Int|Duration|Count|StringArray|StringSlice)?(Var)?P?$`)
+	method := regexp.MustCompile(`^(bool|int|string|strings|value)$`)
 	for _, file := range sources(t) {
 		ast.Inspect(file, func(n ast.Node) bool {
 			call, ok := n.(*ast.CallExpr)
@@ -63,8 +63,11 @@ func registered(t *testing.T) (flags []string) {
 					words = append(words, word)
 				}
 			}
+			if len(words) == 0 {
+				return true // of the set's own methods
+			}
 			flags = append(flags, "--"+words[0])
-			if strings.HasSuffix(sel.Sel.Name, "P") {
+			if len(words) > 1 {
 				flags = append(flags, "-"+words[1])
 			}
 			return true
@@ -87,7 +90,7 @@ func TestHelpNamesEveryFlag(t *testing.T) {
 			t.Errorf("help does not name %s", flag)
 		}
 	}
-	// And no flag that there is not. (A bare -- is not one; pflag adds help.)
+	// And no flag that there is not. (A bare -- is not one; help is of every set.)
 	for _, word := range words {
 		if word == "--lockfile=FILE" {
 			continue // another program's

@@ -12,7 +12,6 @@ import (
 
 	"github.com/lockrun/lockrun/lock"
 	"github.com/lockrun/lockrun/pidfile"
-	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,26 +38,26 @@ type holdFlags struct {
 	span      spanValue
 }
 
-func (h *holdFlags) register(fs *pflag.FlagSet) {
+func (h *holdFlags) register(fs *flagSet) {
 	h.status = exitHeld
-	h.changed = fs.Changed
-	fs.Var(&h.ifHeld, "if-held", "")
-	fs.BoolVarP(&h.noWait, "no-wait", "n", false, "")
-	fs.BoolVarP(&h.wait, "wait", "w", false, "")
-	fs.VarP(&h.timeout, "timeout", "t", "")
-	fs.VarP(&h.status, "exit-code", "E", "")
+	h.changed = fs.changed
+	fs.value(&h.ifHeld, "if-held")
+	fs.bool(&h.noWait, "no-wait", "n")
+	fs.bool(&h.wait, "wait", "w")
+	fs.value(&h.timeout, "timeout", "t")
+	fs.value(&h.status, "exit-code", "E")
 	h.waitFlags.register(fs)
-	fs.BoolVar(&h.shared, "shared", false, "")
-	fs.Var(&h.slots, "slots", "")
-	fs.StringArrayVar(&h.more, "lock", nil, "")
-	fs.BoolVar(&h.reentrant, "reentrant", false, "")
-	fs.Var(&h.jitter, "jitter", "")
-	fs.BoolVar(&h.noPID, "no-pid", false, "")
-	fs.BoolVar(&h.keep, "keep", false, "")
-	fs.BoolVar(&h.remove, "remove", false, "")
-	fs.Var(&h.mode, "mode", "")
-	fs.StringVar(&h.pidFile, "pidfile", "", "")
-	fs.Var(&h.span, "hold", "")
+	fs.bool(&h.shared, "shared")
+	fs.value(&h.slots, "slots")
+	fs.strings(&h.more, "lock")
+	fs.bool(&h.reentrant, "reentrant")
+	fs.value(&h.jitter, "jitter")
+	fs.bool(&h.noPID, "no-pid")
+	fs.bool(&h.keep, "keep")
+	fs.bool(&h.remove, "remove")
+	fs.value(&h.mode, "mode")
+	fs.string(&h.pidFile, "pidfile")
+	fs.value(&h.span, "hold")
 }
 
 // check returns what is wrong with the flags taken together, and makes the short
@@ -156,8 +155,6 @@ const (
 	ifHeldQueue   = "queue"   // wait, unless enough others do
 )
 
-func (v *ifHeldValue) Type() string { return "word" }
-
 func (v *ifHeldValue) String() string {
 	switch {
 	case v.most > 0:
@@ -201,9 +198,6 @@ type slotsValue int
 // mostSlots is more than anybody needs, and few enough files.
 const mostSlots = 1000
 
-func (v *slotsValue) Type() string   { return "number" }
-func (v *slotsValue) String() string { return strconv.Itoa(int(*v)) }
-
 func (v *slotsValue) Set(s string) error {
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 || n > mostSlots {
@@ -220,9 +214,6 @@ const (
 	spanCommand = "command" // until the command ends
 	spanTree    = "tree"    // until every process that shares the lock has ended, as with flock(1)
 )
-
-func (v *spanValue) Type() string   { return "word" }
-func (v *spanValue) String() string { return string(*v) }
 
 func (v *spanValue) Set(s string) error {
 	if s != spanCommand && s != spanTree {

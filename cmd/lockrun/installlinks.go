@@ -14,16 +14,18 @@ import (
 // called as one of the tools that it stands in for.
 func installLinks(args []string) int {
 	flags := newFlags()
-	list := flags.Bool("list", false, "")
-	remove := flags.Bool("remove", false, "")
+	var list bool
+	flags.bool(&list, "list")
+	var remove bool
+	flags.bool(&remove, "remove")
 	if status, done := parse(flags, args); done {
 		return status
 	}
-	operands := flags.Args()
+	operands := flags.operands
 	switch {
 	case len(operands) == 0:
 		return usage("DIR is missing")
-	case *list && *remove:
+	case list && remove:
 		return usage("--list and --remove exclude each other")
 	}
 	l, err := newLinks(operands[0], operands[1:])
@@ -31,9 +33,9 @@ func installLinks(args []string) int {
 		return usage("%v", err)
 	}
 	switch {
-	case *list:
+	case list:
 		err = l.list()
-	case *remove:
+	case remove:
 		err = l.remove()
 	default:
 		err = l.install()

@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2/unstable"
-	"github.com/spf13/pflag"
 )
 
 // instanceFile is NAME.toml: the flags of start by their names, and the command.
@@ -93,7 +92,7 @@ func parseInstance(name lockName, path string, content []byte) (*instanceFile, [
 			}
 			continue
 		}
-		flag := flags.Lookup(e.key)
+		flag := flags.lookup(e.key)
 		switch {
 		case slices.Contains(notInFile, e.key):
 			fault(e.line, "%s: it is for the command line, not for a file", e.key)
@@ -108,7 +107,7 @@ func parseInstance(name lockName, path string, content []byte) (*instanceFile, [
 		for _, v := range e.values {
 			text, set, why := v.forFlag(flag)
 			if why == "" && set {
-				why = flagError(flags.Set(e.key, text))
+				why = flagError(flag.set(text))
 			}
 			if why != "" {
 				fault(v.line, "%s: %s", e.key, why)
@@ -332,18 +331,15 @@ func (e *entry) command() (argv []string, why string) {
 
 // forFlag returns what a flag is to be set to, if it is to be set: false is what
 // a flag is that is not there.
-func (v value) forFlag(flag *pflag.Flag) (text string, set bool, why string) {
-	isBool := flag.Value.Type() == "bool"
+func (v value) forFlag(flag *flag) (text string, set bool, why string) {
 	switch {
-	case isBool && v.kind != unstable.Bool:
+	case flag.isBool() && v.kind != unstable.Bool:
 		return "", false, "want true or false"
-	case isBool:
-		return v.text, v.text != flag.DefValue, ""
-	case v.kind == unstable.Bool && flag.NoOptDefVal == "":
-		return "", false, fmt.Sprintf("want a string or a number, not %s", v.text)
+	case flag.isBool():
+		return v.text, v.text == "true", ""
 	case v.kind == unstable.Bool:
-		return flag.NoOptDefVal, v.text == "true", ""
-	case namesFile(flag.Name, v.text):
+		return "", false, fmt.Sprintf("want a string or a number, not %s", v.text)
+	case namesFile(flag.name, v.text):
 		return v.text, true, notAbsolute(v.text)
 	}
 	for _, relative := range []string{"./", "../", "~"} {
@@ -365,34 +361,31 @@ func notAbsolute(path string) string {
 
 // repeatable reports whether a flag may be given again, and then adds to what it
 // was.
-func repeatable(flag *pflag.Flag) bool {
-	if _, ok := flag.Value.(pflag.SliceValue); ok {
-		return true
-	}
-	t := reflect.TypeOf(flag.Value)
+func repeatable(flag *flag) bool {
+	t := reflect.TypeOf(flag.value)
 	return t.Kind() == reflect.Pointer && (t.Elem().Kind() == reflect.Slice || t.Elem().Kind() == reflect.Map)
 }
 
 // flagError is what a flag says of a wrong value.
 func flagError(err error) string {
-	var invalid *pflag.InvalidValueError
+	var invalid *invalidValueError
 	switch {
 	case err == nil:
 		return ""
 	case errors.As(err, &invalid):
-		return fmt.Sprintf("%v, not %q", invalid.Unwrap(), invalid.GetValue())
+		return fmt.Sprintf("%v, not %q", invalid.err, invalid.value)
 	}
 	return err.Error()
 }
 
 // unknownKey says that there is no such key, and which one may be meant.
-func unknownKey(flags *pflag.FlagSet, key string) string {
+func unknownKey(flags *flagSet, key string) string {
 	known := []string{commandKey}
-	flags.VisitAll(func(f *pflag.Flag) {
-		if !slices.Contains(notInFile, f.Name) {
-			known = append(known, f.Name)
+	for _, f := range flags.flags {
+		if !slices.Contains(notInFile, f.name) {
+			known = append(known, f.name)
 		}
-	})
+	}
 	folded := strings.ReplaceAll(strings.ToLower(key), "_", "-")
 	best, least := "", 3
 	for _, k := range known {

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/lockrun/lockrun/pidfile"
-	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 )
 
@@ -15,10 +14,10 @@ type limits struct {
 	killAfter duration
 }
 
-func (l *limits) register(fs *pflag.FlagSet) {
+func (l *limits) register(fs *flagSet) {
 	l.killAfter.d = 10 * time.Second
-	fs.Var(&l.maxTime, "max-time", "")
-	fs.Var(&l.killAfter, "kill-after", "")
+	fs.value(&l.maxTime, "max-time")
+	fs.value(&l.killAfter, "kill-after")
 }
 
 func (l *limits) check() error {

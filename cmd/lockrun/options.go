@@ -5,8 +5,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/spf13/pflag"
 )
 
 // commandLine is what stands behind the flags: LOCK [--] COMMAND [ARG...], or
@@ -28,26 +26,26 @@ type options struct {
 	output output
 	shell  string // -c
 	exec   bool
-	dash   func() int
+	flags  *flagSet
 }
 
-func (o *options) register(fs *pflag.FlagSet) {
-	o.dash = fs.ArgsLenAtDash
+func (o *options) register(fs *flagSet) {
+	o.flags = fs
 	o.holdFlags.register(fs)
 	o.policy.limits.register(fs)
 	o.policy.respawn.register(fs)
 	o.policy.readiness.register(fs)
 	o.attributes.register(fs)
 	o.output.register(fs)
-	fs.BoolVar(&o.output.quietSuccess, "quiet-success", false, "")
-	fs.StringVarP(&o.shell, "command", "c", "", "")
-	fs.BoolVar(&o.exec, "exec", false, "")
+	fs.bool(&o.output.quietSuccess, "quiet-success")
+	fs.string(&o.shell, "command", "c")
+	fs.bool(&o.exec, "exec")
 }
 
 // read reads the operands, and checks the flags taken together.
 func (o *options) read(operands []string) (commandLine, error) {
 	more := o.more
-	if len(more) > 0 && (o.dash() == 0 || len(operands) == 0) {
+	if len(more) > 0 && (o.flags.dashed || len(operands) == 0) {
 		// All locks are named by flags.
 		operands = append([]string{more[0], "--"}, operands...)
 		if o.changed("command") {

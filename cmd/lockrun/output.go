@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 
 	"github.com/lockrun/lockrun/detach"
-	"github.com/spf13/pflag"
 )
 
 // output is where the flags send the command's standard output and error.
@@ -18,11 +17,11 @@ type output struct {
 	inDaemon            bool // ours are opened already, by the launcher
 }
 
-func (o *output) register(fs *pflag.FlagSet) {
-	fs.Var(&o.log, "log", "")
-	fs.Var(&o.stdout, "stdout", "")
-	fs.Var(&o.stderr, "stderr", "")
-	fs.Var(&o.rotate, "log-rotate", "")
+func (o *output) register(fs *flagSet) {
+	fs.value(&o.log, "log")
+	fs.value(&o.stdout, "stdout")
+	fs.value(&o.stderr, "stderr")
+	fs.value(&o.rotate, "log-rotate")
 }
 
 // check returns what is wrong with the flags taken together, and makes paths
@@ -81,9 +80,6 @@ type destination struct {
 	path  string // absolute; "" for none
 	set   bool
 }
-
-func (d *destination) String() string { return d.given }
-func (d *destination) Type() string   { return "file" }
 
 func (d *destination) Set(s string) error {
 	d.given, d.set = s, true

@@ -7,7 +7,6 @@ import (
 
 	"github.com/lockrun/lockrun/lock"
 	"github.com/lockrun/lockrun/pidfile"
-	"github.com/spf13/pflag"
 )
 
 // waitFlags say what is shown of a wait.
@@ -16,9 +15,9 @@ type waitFlags struct {
 	verbose bool
 }
 
-func (w *waitFlags) register(fs *pflag.FlagSet) {
-	fs.BoolVarP(&w.quiet, "quiet", "q", false, "")
-	fs.BoolVarP(&w.verbose, "verbose", "v", false, "")
+func (w *waitFlags) register(fs *flagSet) {
+	fs.bool(&w.quiet, "quiet", "q")
+	fs.bool(&w.verbose, "verbose", "v")
 }
 
 // A wait that takes longer than a moment is shown on a terminal, in one line that

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/lockrun/lockrun/pidfile"
-	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,11 +22,11 @@ type readiness struct {
 	timeout duration
 }
 
-func (r *readiness) register(fs *pflag.FlagSet) {
+func (r *readiness) register(fs *flagSet) {
 	r.ready.how = readyExec
 	r.timeout.d = 60 * time.Second
-	fs.Var(&r.ready, "ready", "")
-	fs.Var(&r.timeout, "ready-timeout", "")
+	fs.value(&r.ready, "ready")
+	fs.value(&r.timeout, "ready-timeout")
 }
 
 // atOnce reports whether the command is up when it was executed.
@@ -56,8 +55,6 @@ const (
 	readyFD     = "fd"     // when it writes a newline into that descriptor, as s6 wants it
 	readyTCP    = "tcp"    // when it accepts connections at that address
 )
-
-func (v *readyValue) Type() string { return "word" }
 
 func (v *readyValue) String() string {
 	switch v.how {

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/spf13/pflag"
 )
 
 // respawn says what comes after the command's end.
@@ -19,10 +17,10 @@ type respawn struct {
 	onExit string
 }
 
-func (r *respawn) register(fs *pflag.FlagSet) {
-	fs.Var(&r.mode, "restart", "")
-	fs.Var(&r.most, "max-restarts", "")
-	fs.StringVar(&r.onExit, "on-exit", "", "")
+func (r *respawn) register(fs *flagSet) {
+	fs.value(&r.mode, "restart")
+	fs.value(&r.most, "max-restarts")
+	fs.string(&r.onExit, "on-exit")
 }
 
 func (r *respawn) check() error {
@@ -49,9 +47,6 @@ const (
 	respawnAlways    = "always"
 )
 
-func (v *respawnValue) Type() string   { return "word" }
-func (v *respawnValue) String() string { return string(*v) }
-
 func (v *respawnValue) Set(s string) error {
 	if s != respawnNo && s != respawnOnFailure && s != respawnAlways {
 		return errors.New("want no, on-failure or always")
@@ -65,8 +60,6 @@ type mostRestarts struct {
 	n      int
 	within time.Duration // 0: ever
 }
-
-func (v *mostRestarts) Type() string { return "number" }
 
 func (v *mostRestarts) String() string {
 	if v.within == 0 {

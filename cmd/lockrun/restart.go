@@ -17,7 +17,8 @@ func restart(args []string) int {
 	end.register(flags)
 	var show waitFlags
 	show.register(flags)
-	shell := flags.StringP("command", "c", "", "")
+	var shell string
+	flags.string(&shell, "command", "c")
 	var out output
 	out.register(flags)
 	if status, done := parse(flags, args); done {
@@ -25,10 +26,10 @@ func restart(args []string) int {
 	}
 	var c commandLine
 	var err error
-	if operands := flags.Args(); len(operands) == 1 && !flags.Changed("command") {
+	if operands := flags.operands; len(operands) == 1 && !flags.changed("command") {
 		c.lock, err = parseLock(operands[0])
 	} else {
-		c, err = parseOperands(operands, *shell, flags.Changed("command"))
+		c, err = parseOperands(operands, shell, flags.changed("command"))
 	}
 	var schedule pidfile.Schedule
 	if err == nil {
@@ -103,7 +104,7 @@ func instanceWords(name lockName, given []string) ([]string, error) {
 	var o startOptions
 	o.register(flags)
 	args := append(given, name.given)
-	if err := flags.Parse(args); err != nil {
+	if err := flags.parse(args); err != nil {
 		return nil, err
 	}
 	words, err := withInstanceFile(name, flags, args)

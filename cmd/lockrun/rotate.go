@@ -22,9 +22,6 @@ type rotation struct {
 
 const defaultKeep = 5
 
-func (r *rotation) String() string { return r.given }
-func (r *rotation) Type() string   { return "rotation" }
-
 // A variable would be made at each start of the program.
 func badRotation() error {
 	return errors.New("want size:N,keep:N, such as size:10M,keep:5 (bytes, or with k, M, G; keep is at most 999)")

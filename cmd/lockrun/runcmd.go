@@ -4,8 +4,6 @@ import (
 	"os"
 	"runtime"
 	"strconv"
-
-	"github.com/spf13/pflag"
 )
 
 // runOptions are the flags of a run in the foreground.
@@ -15,10 +13,11 @@ type runOptions struct {
 	fd      int
 }
 
-func (o *runOptions) register(fs *pflag.FlagSet) {
+func (o *runOptions) register(fs *flagSet) {
 	o.options.register(fs)
-	fs.BoolVarP(&o.version, "version", "V", false, "")
-	fs.IntVar(&o.fd, "fd", -1, "")
+	fs.bool(&o.version, "version", "V")
+	o.fd = -1
+	fs.int(&o.fd, "fd")
 }
 
 // runCommand is lockrun LOCK -- COMMAND: it runs the command in the foreground.
@@ -35,11 +34,11 @@ func runCommand(args []string) int {
 	if len(args) == 0 {
 		return usage("LOCK and COMMAND are missing")
 	}
-	operands := flags.Args()
+	operands := flags.operands
 	if len(operands) > 0 && subcommandOf(operands[0]) != nil {
 		return usage("the flags of %s go behind it: lockrun %s %s", operands[0], operands[0], args[0])
 	}
-	if flags.Changed("fd") {
+	if flags.changed("fd") {
 		return o.runDescriptor(o.fd, operands)
 	}
 	c, err := o.read(operands)

@@ -6,7 +6,6 @@ import (
 
 	"github.com/lockrun/lockrun/detach"
 	"github.com/lockrun/lockrun/lock"
-	"github.com/spf13/pflag"
 )
 
 // startOptions are the flags of start.
@@ -16,10 +15,10 @@ type startOptions struct {
 	noConfig bool
 }
 
-func (o *startOptions) register(fs *pflag.FlagSet) {
+func (o *startOptions) register(fs *flagSet) {
 	o.options.register(fs)
-	fs.BoolVar(&o.all, "all", false, "")
-	fs.BoolVar(&o.noConfig, "no-config", false, "")
+	fs.bool(&o.all, "all")
+	fs.bool(&o.noConfig, "no-config")
 }
 
 // read reads the operands, and checks the flags taken together.
@@ -57,14 +56,14 @@ func start(args []string) int {
 	if o.all {
 		return startAll(flags)
 	}
-	if name, ok := o.instance(flags.Args()); ok && !o.noConfig {
+	if name, ok := o.instance(flags.operands); ok && !o.noConfig {
 		words, err := withInstanceFile(name, flags, args)
 		if err != nil {
 			return notConfigured(err)
 		}
 		return start(words)
 	}
-	c, err := o.read(flags.Args())
+	c, err := o.read(flags.operands)
 	if err != nil {
 		return usage("%v", err)
 	}

@@ -12,13 +12,12 @@ import (
 	"syscall"
 
 	"github.com/lockrun/lockrun/pidfile"
-	"github.com/spf13/pflag"
 )
 
 // instance returns the NAME whose file start reads. A path has none, nor have
 // locks that are all named by --lock.
 func (o *startOptions) instance(operands []string) (lockName, bool) {
-	if len(operands) == 0 || len(o.more) > 0 && o.dash() == 0 {
+	if len(operands) == 0 || len(o.more) > 0 && o.flags.dashed {
 		return lockName{}, false
 	}
 	name, err := parseLock(operands[0])
@@ -31,7 +30,7 @@ var errNoCommand = errors.New("no command")
 
 // withInstanceFile returns the arguments of start with what the file of a NAME
 // adds to them. --no-config is the first: nobody reads the file again.
-func withInstanceFile(name lockName, flags *pflag.FlagSet, args []string) ([]string, error) {
+func withInstanceFile(name lockName, flags *flagSet, args []string) ([]string, error) {
 	file, faults := loadInstance(name)
 	if len(faults) > 1 {
 		return nil, &configError{faults[0].path, faults[0].line, faults[0].text + fmt.Sprintf("; there is more: lockrun check %s", name.given), faults[0].status}
@@ -39,14 +38,14 @@ func withInstanceFile(name lockName, flags *pflag.FlagSet, args []string) ([]str
 	if len(faults) > 0 {
 		return nil, faults[0]
 	}
-	operands := flags.Args()
+	operands := flags.operands
 	given := args[:len(args)-len(operands)]
-	if flags.ArgsLenAtDash() == 0 {
+	if flags.dashed {
 		// The -- before LOCK: with a --lock of the file it would mean that all
 		// locks are named by flags. A NAME does not begin with a dash.
 		given = given[:len(given)-1]
 	}
-	if len(operands) == 1 && !flags.Changed("command") {
+	if len(operands) == 1 && !flags.changed("command") {
 		if file == nil || file.argv == nil {
 			return nil, fmt.Errorf("%s: there is %w: write lockrun start %s -- COMMAND%s", name.given, errNoCommand, name.given, orItsFile(name))
 		}
@@ -60,21 +59,21 @@ func withInstanceFile(name lockName, flags *pflag.FlagSet, args []string) ([]str
 	// which names the flags that it is about.
 	dropped := make(map[string]bool)
 	for {
-		words := file.words(func(key string) bool { return flags.Changed(key) || dropped[key] })
+		words := file.words(func(key string) bool { return flags.changed(key) || dropped[key] })
 		words = slices.Concat([]string{"--no-config"}, words, given, operands)
 		merged := newFlags()
 		var o startOptions
 		o.register(merged)
-		err := merged.Parse(words)
+		err := merged.parse(words)
 		if err == nil {
-			_, err = o.read(merged.Args())
+			_, err = o.read(merged.operands)
 		}
 		if err == nil {
 			return words, nil
 		}
 		more := false
 		for _, s := range file.settings {
-			if !flags.Changed(s.key) && !dropped[s.key] && namesFlag(err.Error(), s.key) {
+			if !flags.changed(s.key) && !dropped[s.key] && namesFlag(err.Error(), s.key) {
 				dropped[s.key], more = true, true
 			}
 		}
@@ -109,18 +108,14 @@ func notConfigured(err error) int {
 // startAll is start --all: it starts the instances that have a file and do not
 // run, one after the other in the order of their names, so that who depends on
 // another one can be named behind it.
-func startAll(flags *pflag.FlagSet) int {
-	if flags.NArg() > 0 {
-		return usage("--all starts what has a file; there is a word: %q", flags.Arg(0))
+func startAll(flags *flagSet) int {
+	if len(flags.operands) > 0 {
+		return usage("--all starts what has a file; there is a word: %q", flags.operands[0])
 	}
-	var other string
-	flags.Visit(func(f *pflag.Flag) {
-		if f.Name != "all" {
-			other = f.Name
+	for _, f := range flags.flags {
+		if f.changed && f.name != "all" {
+			return usage("--all takes the flags from the files, and --%s makes no sense then", f.name)
 		}
-	})
-	if other != "" {
-		return usage("--all takes the flags from the files, and --%s makes no sense then", other)
 	}
 	names, bad, err := configuredInstances()
 	if err != nil {

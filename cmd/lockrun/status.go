@@ -275,15 +275,17 @@ func residentMemory(pid int) (int, bool) {
 // status says on standard output what runs.
 func status(args []string) int {
 	flags := newFlags()
-	quiet := flags.BoolP("quiet", "q", false, "")
-	asJSON := flags.Bool("json", false, "")
+	var quiet bool
+	flags.bool(&quiet, "quiet", "q")
+	var asJSON bool
+	flags.bool(&asJSON, "json")
 	if status, done := parse(flags, args); done {
 		return status
 	}
-	if *quiet && *asJSON {
+	if quiet && asJSON {
 		return usage("--quiet and --json contradict each other")
 	}
-	names, err := lockOperands(flags.Args())
+	names, err := lockOperands(flags.operands)
 	if err != nil {
 		return usage("%v", err)
 	}
@@ -293,7 +295,7 @@ func status(args []string) int {
 			return exitStatusOther
 		}
 	}
-	if flags.NArg() == 0 {
+	if len(flags.operands) == 0 {
 		if names, err = knownInstances(); err != nil {
 			complain("%v", err)
 			return exitStatus(err)
@@ -302,15 +304,15 @@ func status(args []string) int {
 	all := inspect(names)
 	code := exitOK
 	for _, i := range all {
-		if code == exitOK && flags.NArg() > 0 {
+		if code == exitOK && len(flags.operands) > 0 {
 			code = i.exitStatus()
 		}
 	}
 	switch {
-	case *quiet:
-	case *asJSON:
+	case quiet:
+	case asJSON:
 		printJSON(os.Stdout, all)
-	case flags.NArg() == 1:
+	case len(flags.operands) == 1:
 		fmt.Fprintln(os.Stdout, oneLine(all[0].name.given+": "+all[0].sentence()))
 	default:
 		printTable(os.Stdout, all)
@@ -354,15 +356,16 @@ func printTable(w *os.File, all []instance) {
 // list prints the names of the instances that run.
 func list(args []string) int {
 	flags := newFlags()
-	known := flags.Bool("all", false, "")
+	var known bool
+	flags.bool(&known, "all")
 	if status, done := parse(flags, args); done {
 		return status
 	}
-	if flags.NArg() > 0 {
-		return usage("list takes no LOCK; there is a word: %q", flags.Arg(0))
+	if len(flags.operands) > 0 {
+		return usage("list takes no LOCK; there is a word: %q", flags.operands[0])
 	}
 	instances := allInstances
-	if *known {
+	if known {
 		instances = knownInstances
 	}
 	names, err := instances()
@@ -371,7 +374,7 @@ func list(args []string) int {
 		return exitStatus(err)
 	}
 	for _, i := range inspect(names) {
-		if *known || i.status.State == pidfile.Running {
+		if known || i.status.State == pidfile.Running {
 			fmt.Fprintln(os.Stdout, i.name.given)
 		}
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/lockrun/lockrun/lock"
 	"github.com/lockrun/lockrun/pidfile"
-	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,9 +22,9 @@ type presentFlags struct {
 	mustRun bool
 }
 
-func (p *presentFlags) register(fs *pflag.FlagSet) {
+func (p *presentFlags) register(fs *flagSet) {
 	p.waitFlags.register(fs)
-	fs.BoolVar(&p.mustRun, "must-run", false, "")
+	fs.bool(&p.mustRun, "must-run")
 }
 
 // outcome turns the error of an operation on an instance into a message and an
@@ -57,7 +56,6 @@ type signalValue struct {
 }
 
 func (v *signalValue) String() string { return strings.TrimPrefix(unix.SignalName(v.sig), "SIG") }
-func (v *signalValue) Type() string   { return "signal" }
 
 func (v *signalValue) Set(s string) (err error) {
 	v.sig, err = pidfile.ParseSignal(s)
@@ -73,12 +71,12 @@ type endFlags struct {
 	changed func(name string) bool
 }
 
-func (e *endFlags) register(fs *pflag.FlagSet) {
+func (e *endFlags) register(fs *flagSet) {
 	e.first.sig = syscall.SIGTERM
-	e.changed = fs.Changed
-	fs.VarP(&e.timeout, "timeout", "t", "")
-	fs.Var(&e.first, "signal", "")
-	fs.StringVar(&e.text, "schedule", "", "")
+	e.changed = fs.changed
+	fs.value(&e.timeout, "timeout", "t")
+	fs.value(&e.first, "signal")
+	fs.string(&e.text, "schedule")
 }
 
 func (e *endFlags) schedule() (pidfile.Schedule, error) {
@@ -102,12 +100,14 @@ func stop(args []string) int {
 	present.register(flags)
 	var end endFlags
 	end.register(flags)
-	dryRun := flags.Bool("dry-run", false, "")
-	force := flags.Bool("force", false, "")
+	var dryRun bool
+	flags.bool(&dryRun, "dry-run")
+	var force bool
+	flags.bool(&force, "force")
 	if status, done := parse(flags, args); done {
 		return status
 	}
-	name, err := oneLock("stop", flags.Args())
+	name, err := oneLock("stop", flags.operands)
 	if err != nil {
 		return usage("%v", err)
 	}
@@ -119,14 +119,14 @@ func stop(args []string) int {
 		complain("%v", err)
 		return exitStatus(err)
 	}
-	if *dryRun {
-		return present.outcome(name, tellTargets(name, schedule, *force))
+	if dryRun {
+		return present.outcome(name, tellTargets(name, schedule, force))
 	}
 	ctx, cancel := end.timeout.context()
 	defer cancel()
 	endWait := present.show(name, "waiting for the end of", true)
 	err = endInstance(ctx, name, schedule)
-	if *force && errors.Is(err, pidfile.ErrNotRunning) {
+	if force && errors.Is(err, pidfile.ErrNotRunning) {
 		var pid int
 		if pid, err = pidfile.UnlockedTarget(name.path); err == nil {
 			endWait()
@@ -201,7 +201,7 @@ func sendSignal(args []string) int {
 	if status, done := parse(flags, args); done {
 		return status
 	}
-	operands := flags.Args()
+	operands := flags.operands
 	if len(operands) < 2 {
 		return usage("signal takes LOCK and SIGNAL")
 	}

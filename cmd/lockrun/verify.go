@@ -15,21 +15,23 @@ import (
 // refuses a second start.
 func verify(args []string) int {
 	flags := newFlags()
-	starts := flags.Int("starts", singleton.DefaultStarts, "")
+	starts := singleton.DefaultStarts
+	flags.int(&starts, "starts")
 	timeout := duration{d: singleton.DefaultTimeout}
-	flags.VarP(&timeout, "timeout", "t", "")
+	flags.value(&timeout, "timeout", "t")
 	var refused statusValue
-	flags.Var(&refused, "refused", "")
-	quiet := flags.BoolP("quiet", "q", false, "")
+	flags.value(&refused, "refused")
+	var quiet bool
+	flags.bool(&quiet, "quiet", "q")
 	if status, done := parse(flags, args); done {
 		return status
 	}
-	argv := flags.Args()
+	argv := flags.operands
 	switch {
 	case len(argv) == 0:
 		return usage("COMMAND is missing")
-	case *starts < 2:
-		return usage("--starts %d: it takes two to refuse one", *starts)
+	case starts < 2:
+		return usage("--starts %d: it takes two to refuse one", starts)
 	case timeout.d == 0:
 		return usage("--timeout 0: a start takes some time")
 	}
@@ -37,8 +39,8 @@ func verify(args []string) int {
 	if err != nil {
 		return verifyError(argv[0], err)
 	}
-	c := singleton.Config{Path: path, Args: argv, Starts: *starts, Timeout: timeout.d}
-	if flags.Changed("refused") {
+	c := singleton.Config{Path: path, Args: argv, Starts: starts, Timeout: timeout.d}
+	if flags.changed("refused") {
 		c.Refused = new(int(refused))
 	}
 
@@ -52,7 +54,7 @@ func verify(args []string) int {
 	})
 	atExit.Catch()
 	say := func(line string) {
-		if !*quiet {
+		if !quiet {
 			os.Stdout.WriteString(oneLine(line) + "\n")
 		}
 	}

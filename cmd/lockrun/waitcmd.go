@@ -14,14 +14,15 @@ import (
 func wait(args []string) int {
 	flags := newFlags()
 	var timeout duration
-	flags.VarP(&timeout, "timeout", "t", "")
+	flags.value(&timeout, "timeout", "t")
 	var show waitFlags
 	show.register(flags)
-	ready := flags.Bool("ready", false, "")
+	var ready bool
+	flags.bool(&ready, "ready")
 	if status, done := parse(flags, args); done {
 		return status
 	}
-	name, err := oneLock("wait", flags.Args())
+	name, err := oneLock("wait", flags.operands)
 	if err != nil {
 		return usage("%v", err)
 	}
@@ -32,7 +33,7 @@ func wait(args []string) int {
 	ctx, cancel := timeout.context()
 	defer cancel()
 	endWait := show.show(name, "waiting for", true)
-	if *ready {
+	if ready {
 		err = waitReady(ctx, name)
 	} else {
 		err = pidfile.Wait(ctx, name.path)
@@ -42,7 +43,7 @@ func wait(args []string) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case *ready && ctx.Err() != nil:
+	case ready && ctx.Err() != nil:
 		status = exitTimeout
 		if !show.quiet {
 			complain("%s: not ready within %v", name.given, timeout.d)
