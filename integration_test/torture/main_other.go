@@ -1,0 +1,14 @@
+//go:build !linux
+
+// Torture needs Linux.
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+func main() {
+	fmt.Fprintln(os.Stderr, "torture: it needs /proc and pidfds, that is Linux")
+	os.Exit(2)
+}
