@@ -197,13 +197,13 @@ func (s *storm) newTargets() []*target {
 	service := func(restarts int) []doing {
 		return []doing{
 			{"start", 12, with(long, lockrunWith("start")), startEnds},
-			{"start, and again on failure", 2, with(long, lockrunWith("start", "--restart", "on-failure", "--restart-delay", "10ms")), startEnds},
+			{"start, and again on failure", 2, with(long, lockrunWith("start", "--restart", "on-failure")), startEnds},
 			{"stop", 4, asks("stop"), stopEnds},
 			{"stop, and soon SIGKILL", 4, asks("stop", "--schedule", "TERM/0.02/KILL/10"), stopEnds},
 			{"restart", restarts, asks("restart"), restartEnds},
 			{"restart, and soon SIGKILL", restarts / 2, asks("restart", "--schedule", "TERM/0.02/KILL/10"), restartEnds},
 			{"restart with a command", restarts / 2, with(long, lockrunWith("restart")), restartEnds},
-			{"run", 30, lockrunWith("-n"), runEnds},
+			{"run", 100, lockrunWith("-n"), runEnds},
 			{"wait for it", 2, asks("wait", "-t", "0.05"), awaitEnds},
 			{"status", 2, asks("status"), statusEnds},
 			{"signal", 1, func(s *storm, a *attempt) []string { return []string{s.lockrun, "signal", a.target.operand, "CONT"} }, signalEnds},
@@ -211,7 +211,7 @@ func (s *storm) newTargets() []*target {
 		}
 	}
 	jobs := []doing{
-		{"run", 40, lockrunWith("-n"), runEnds},
+		{"run", 80, lockrunWith("-n"), runEnds},
 		{"run and wait", 4, lockrunWith("-w"), runEnds},
 		{"run and wait a bit", 6, lockrunWith("-t", "0.05"), runEnds},
 		{"queue", 6, lockrunWith("--if-held", "queue:3"), runEnds},
@@ -245,7 +245,7 @@ func (s *storm) newTargets() []*target {
 		{"stop", 1, asks("stop", "--schedule", "TERM/0.02/KILL/10"), stopEnds},
 	}
 	slots := []doing{
-		{"run in a slot", 30, with(slotted, lockrunWith("--slots", fmt.Sprint(mostSlots))), runEnds},
+		{"run in a slot", 50, with(slotted, lockrunWith("--slots", fmt.Sprint(mostSlots))), runEnds},
 		{"run in a slot, and wait", 6, with(slotted, lockrunWith("--slots", fmt.Sprint(mostSlots), "-w")), runEnds},
 		{"run in a slot, and wait a bit", 4, with(slotted, lockrunWith("--slots", fmt.Sprint(mostSlots), "-t", "0.05")), runEnds},
 		{"run alone", 4, lockrunWith("-n"), runEnds},
@@ -254,7 +254,7 @@ func (s *storm) newTargets() []*target {
 	named := func(name string) string { return filepath.Join(s.dir, "instances", name+".pid") }
 	path := func(name string) string { return filepath.Join(s.dir, "locks", name) }
 	targets := []*target{
-		{name: "service", operand: "service", path: named("service"), doings: service(20), share: 30},
+		{name: "service", operand: "service", path: named("service"), doings: service(20), share: 40},
 		{name: "shaken", operand: "shaken", path: named("shaken"), doings: service(8), deleted: true, share: 15},
 		{name: "jobs", operand: path("jobs"), path: path("jobs"), doings: jobs, deleted: true, share: 25},
 		{name: "kept", operand: path("kept"), path: path("kept"), doings: kept, share: 15},

@@ -233,10 +233,9 @@ func takeAway(args []string, away func(path string) error) int {
 		return status
 	}
 	end()
-	if err := away(path); err != nil {
-		return 75 // somebody was faster
+	if err := away(path); err == nil { // else somebody was faster
+		time.Sleep(d.hold)
 	}
-	time.Sleep(d.hold)
 	return 0
 }
 
