@@ -92,15 +92,17 @@ func (s *storm) plan(n uint64) *attempt {
 			break
 		}
 	}
-	a.duty = duty{dir: s.dir, target: a.target.name, attempt: n, kind: exclusive, hold: spread(r, 10*time.Microsecond, 30*time.Millisecond)}
+	a.duty = duty{dir: s.dir, target: a.target.name, attempt: n, kind: exclusive, hold: spread(r, 10*time.Microsecond, 60*time.Millisecond)}
 	if r.IntN(10) == 0 {
 		a.duty.status = 7
 	}
-	switch r.IntN(50) {
+	switch r.IntN(40) {
 	case 0:
 		a.duty.temper = deaf
 	case 1:
 		a.duty.temper = parent
+	case 2, 3, 4, 5, 6, 7, 8, 9:
+		a.duty.temper = slow
 	}
 	switch r.IntN(16) {
 	case 0:
@@ -110,7 +112,7 @@ func (s *storm) plan(n uint64) *attempt {
 	case 2:
 		a.strike = append(a.strike, draw(r, watches))
 	}
-	if a.target.deleted && r.IntN(20) == 0 {
+	if a.target.deleted && r.IntN(8) == 0 {
 		a.delete = spread(r, 10*time.Microsecond, 30*time.Millisecond)
 	}
 	a.argv = a.doing.words(s, a)
@@ -134,7 +136,7 @@ func draw(r *rand.Rand, whom string) strike {
 
 // spread draws a time; each power of two is as likely as another.
 func spread(r *rand.Rand, least, most time.Duration) time.Duration {
-	for least *= 2; least < most && r.IntN(8) > 0; {
+	for least *= 2; least < most && r.IntN(12) > 0; {
 		least *= 2
 	}
 	return least/2 + time.Duration(r.Int64N(int64(least/2)+1))
@@ -165,7 +167,7 @@ func sharing(d *duty) { d.kind = shared }
 func slotted(d *duty) { d.kind = slot }
 
 // long is for daemons: somebody ends them.
-func long(d *duty) { d.hold = 100 * d.hold }
+func long(d *duty) { d.hold = 50 * d.hold }
 
 // asks is a subcommand on the lock, without a command.
 func asks(words ...string) func(s *storm, a *attempt) []string {
@@ -254,11 +256,11 @@ func (s *storm) newTargets() []*target {
 	named := func(name string) string { return filepath.Join(s.dir, "instances", name+".pid") }
 	path := func(name string) string { return filepath.Join(s.dir, "locks", name) }
 	targets := []*target{
-		{name: "service", operand: "service", path: named("service"), doings: service(20), share: 40},
-		{name: "shaken", operand: "shaken", path: named("shaken"), doings: service(8), deleted: true, share: 15},
-		{name: "jobs", operand: path("jobs"), path: path("jobs"), doings: jobs, deleted: true, share: 25},
-		{name: "kept", operand: path("kept"), path: path("kept"), doings: kept, share: 15},
-		{name: "slots", operand: path("slots"), path: path("slots"), doings: slots, deleted: true, slots: true, share: 15},
+		{name: "service", operand: "service", path: named("service"), doings: service(20), share: 50},
+		{name: "shaken", operand: "shaken", path: named("shaken"), doings: service(8), deleted: true, share: 12},
+		{name: "jobs", operand: path("jobs"), path: path("jobs"), doings: jobs, deleted: true, share: 20},
+		{name: "kept", operand: path("kept"), path: path("kept"), doings: kept, share: 14},
+		{name: "slots", operand: path("slots"), path: path("slots"), doings: slots, deleted: true, slots: true, share: 4},
 	}
 	return targets
 }

@@ -36,7 +36,7 @@ type duty struct {
 	kind    string        // exclusive, shared, or slot
 	hold    time.Duration // for how long it runs
 	status  int           // its exit status
-	temper  string        // "", deaf (to SIGTERM), or parent (of a process that outlives it)
+	temper  string
 }
 
 const (
@@ -44,8 +44,9 @@ const (
 	shared    = "shared"
 	slot      = "slot"
 
-	deaf   = "deaf"
-	parent = "parent"
+	deaf   = "deaf"   // to SIGTERM
+	slow   = "slow"   // to end by it
+	parent = "parent" // of a process that outlives it
 )
 
 func (d *duty) words() []string {
@@ -76,10 +77,20 @@ func command(args []string) int {
 	if end == nil {
 		return status
 	}
-	if d.temper == deaf {
+	told := make(chan os.Signal, 1)
+	switch d.temper {
+	case deaf:
 		signal.Ignore(syscall.SIGTERM)
+	case slow:
+		signal.Notify(told, syscall.SIGTERM)
 	}
-	time.Sleep(d.hold)
+	select {
+	case <-time.After(d.hold):
+	case <-told:
+		time.Sleep(15 * time.Millisecond)
+		end()
+		return 128 + int(syscall.SIGTERM)
+	}
 	if d.temper == parent {
 		// It inherits the lock, if we have a descriptor of it.
 		p, err := os.StartProcess(os.Args[0], []string{os.Args[0], "linger"}, &os.ProcAttr{})
