@@ -83,10 +83,12 @@ type eventLog struct {
 // finish is what the end of a process is compared with.
 type finish struct{ began, ended bool }
 
-// waits are the times that those waited who got the lock in the end.
+// waits are the times that those waited who got the lock in the end, and were not
+// stopped meanwhile.
 type waits struct {
-	n            int
-	sum, longest time.Duration
+	n       int
+	sum     time.Duration
+	longest event
 }
 
 const (
@@ -147,8 +149,8 @@ func (s *storm) take(e event) {
 		if f != nil {
 			f.began = true
 		}
-		if e.waited > 0 {
-			l.waits.add(e.waited)
+		if e.waited > 0 && !s.wasStopped(e.attempt) {
+			l.waits.add(e)
 		}
 	case "end":
 		if f != nil {
@@ -168,10 +170,12 @@ func (s *storm) take(e event) {
 	}
 }
 
-func (w *waits) add(d time.Duration) {
+func (w *waits) add(e event) {
 	w.n++
-	w.sum += d
-	w.longest = max(w.longest, d)
+	w.sum += e.waited
+	if e.waited > w.longest.waited {
+		w.longest = e
+	}
 }
 
 // mistake takes note of what must not be.

@@ -198,14 +198,14 @@ func program(name string, more ...string) func(s *storm, a *attempt) []string {
 func (s *storm) newTargets() []*target {
 	service := func(restarts int) []doing {
 		return []doing{
-			{"start", 12, with(long, lockrunWith("start")), startEnds},
-			{"start, and again on failure", 2, with(long, lockrunWith("start", "--restart", "on-failure")), startEnds},
-			{"stop", 4, asks("stop"), stopEnds},
+			{"start", 30, with(long, lockrunWith("start")), startEnds},
+			{"start, and again on failure", 4, with(long, lockrunWith("start", "--restart", "on-failure")), startEnds},
+			{"stop", 5, asks("stop"), stopEnds},
 			{"stop, and soon SIGKILL", 4, asks("stop", "--schedule", "TERM/0.02/KILL/10"), stopEnds},
 			{"restart", restarts, asks("restart"), restartEnds},
 			{"restart, and soon SIGKILL", restarts / 2, asks("restart", "--schedule", "TERM/0.02/KILL/10"), restartEnds},
 			{"restart with a command", restarts / 2, with(long, lockrunWith("restart")), restartEnds},
-			{"run", 100, lockrunWith("-n"), runEnds},
+			{"run", 50, lockrunWith("-n"), runEnds},
 			{"wait for it", 2, asks("wait", "-t", "0.05"), awaitEnds},
 			{"status", 2, asks("status"), statusEnds},
 			{"signal", 1, func(s *storm, a *attempt) []string { return []string{s.lockrun, "signal", a.target.operand, "CONT"} }, signalEnds},

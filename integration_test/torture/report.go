@@ -41,8 +41,10 @@ func (s *storm) report(w io.Writer) {
 	}
 	if l.waits.n > 0 {
 		mean := l.waits.sum / time.Duration(l.waits.n)
-		fmt.Fprintf(w, "%d waited and got the lock: %v on average, %v at most, %.0f times as long\n",
-			l.waits.n, mean.Round(100*time.Microsecond), l.waits.longest.Round(time.Millisecond), float64(l.waits.longest)/float64(max(1, mean)))
+		longest := l.waits.longest
+		fmt.Fprintf(w, "%d waited and got the lock: %v on average, %v at most (lock %s, attempt %d), %.0f times as long\n",
+			l.waits.n, mean.Round(100*time.Microsecond), longest.waited.Round(time.Millisecond), longest.target, longest.attempt,
+			float64(longest.waited)/float64(max(1, mean)))
 	}
 	for _, text := range l.wrong {
 		fmt.Fprintf(w, "\nVIOLATION: %s", text)

@@ -44,7 +44,7 @@ var (
 	}
 	refused = []rule{
 		{75, heldBy + `$`, "refused: held", neverRan},
-		{75, heldBy + `, and enough others wait for it$`, "refused: the queue is full", neverRan},
+		{75, heldBy + `, and enough others wait for it(, though the file was deleted)?$`, "refused: the queue is full", neverRan},
 		{75, `^lockrun: \S+: all \d slots are taken, one by ` + holder + `$`, "refused: all slots are taken", neverRan},
 		{75, librarySays + `.*`, "refused: held (library)", neverRan},
 		{75, ``, "refused: held (no lockrun)", neverRan},
@@ -76,7 +76,7 @@ var (
 		{3, `^lockrun: \S+: not running; to start it give the command.*$`, "restart: not running", nothing},
 		{3, `^lockrun: \S+: it has ended$`, "restart: it has ended", nothing},
 		{64, heldBy + `, and no supervisor could start its command again; to replace it give the command \(see lockrun --help\)$`, "restart: no supervisor", nothing},
-		{75, `^lockrun: \S+: it is being stopped$`, "restart: it is being stopped", nothing},
+		{75, `^lockrun: \S+: (it is being stopped|the supervisor was told to end by SIGTERM)$`, "restart: it is being stopped", nothing},
 		{75, heldBy + `$`, "restart: held", nothing},
 	})
 	awaitEnds = rules(wasEnded, []rule{

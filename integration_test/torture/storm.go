@@ -42,7 +42,8 @@ type storm struct {
 	inFlight map[uint64]*attempt
 }
 
-// marker is in the environment of all that the storm starts, however detached.
+// marker is in the environment of all that the storm starts, however detached. The
+// storm itself was started without.
 const marker = "LOCKRUN_TORTURE"
 
 // patience is more than any process of the storm needs to end, on a machine with
@@ -57,7 +58,11 @@ func (s *storm) rage(ctx context.Context) {
 		s.mistake(s.nobody(), "%v", err)
 		return
 	}
-	s.env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "LOCKRUN_DIR=" + s.dir + "/instances", "LOCKRUN_CONFIG=" + s.dir + "/config", marker + "=" + s.dir}
+	os.Unsetenv("LOCKRUN_DETACH")
+	os.Setenv("LOCKRUN_DIR", s.dir+"/instances")
+	os.Setenv("LOCKRUN_CONFIG", s.dir+"/config")
+	os.Setenv(marker, s.dir)
+	s.env = os.Environ()
 	// A file that flock(1) locks must not be one that lockrun makes, and removes
 	// again if it can't use it.
 	for _, t := range s.targets {
@@ -124,6 +129,14 @@ func (s *storm) forget(n uint64) *attempt {
 	a := s.inFlight[n]
 	delete(s.inFlight, n)
 	return a
+}
+
+// wasStopped reports whether an attempt that still runs was stopped for a time.
+func (s *storm) wasStopped(n uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.inFlight[n]
+	return a != nil && a.stopped
 }
 
 // execute runs the attempt's program to its end, strikes included.
@@ -205,6 +218,7 @@ func (s *storm) send(a *attempt, whom string, pid int, sig syscall.Signal, send 
 		// Before: it may be waited for at once.
 		s.mu.Lock()
 		a.killed = a.killed || sig == syscall.SIGKILL
+		a.stopped = a.stopped || sig == syscall.SIGSTOP
 		s.mu.Unlock()
 	}
 	if send(sig) == nil {
