@@ -236,19 +236,25 @@ func stillHeld(ctx context.Context, path string, f *os.File) error {
 // free (status, flock -n) holds it for some microseconds.
 const settle = 50 * time.Millisecond
 
-// unseen is how long a lock must be held by nobody who can be seen before that
-// is believed. Of a process that ends this is so for a moment:
+// unseen is how long a lock must be held by nobody who can be seen, whenever one
+// looks, before that is believed. Of a process that ends this is so for a moment,
+// and on a busy machine for a long one:
 //
 //  1. the kernel takes its descriptors from it, /proc shows none
 //  2. it is asked who holds the lock: somebody, but nobody is seen
 //  3. the kernel closes the descriptors, and the lock is free
-const unseen = 250 * time.Millisecond
+//
+// If others wait for the lock, the next one has it at once, and comes to the same
+// end: so the time is that since somebody was seen, or the lock was free.
+const (
+	unseen    = time.Second
+	lookAgain = 25 * time.Millisecond
+)
 
 // holdersToSignal returns the processes that are to be ended, held on to and
 // then proven. When the holders change between two looks it looks again.
 func holdersToSignal(path string, f *os.File) ([]*process, error) {
-	wait, cancel := context.WithTimeout(context.Background(), unseen)
-	defer cancel()
+	var since time.Time // when nobody was seen for the first time
 	for range 100 {
 		in, err := lock.InspectFile(f)
 		switch {
@@ -256,12 +262,20 @@ func holdersToSignal(path string, f *os.File) ([]*process, error) {
 			return nil, err
 		case in.State == lock.Free:
 			return nil, stopError(path, ErrNotRunning)
-		case in.Holder.PID == 0 && wait.Err() != nil:
+		case in.Holder.PID == 0 && !since.IsZero() && time.Since(since) > unseen:
 			return nil, stopError(path, ErrUnverified)
 		case in.Holder.PID == 0:
-			lock.AwaitFree(wait, f)
+			if since.IsZero() {
+				since = time.Now()
+			}
+			wait, cancel := context.WithTimeout(context.Background(), lookAgain)
+			if lock.AwaitFree(wait, f) == nil {
+				since = time.Time{}
+			}
+			cancel()
 			continue
 		}
+		since = time.Time{}
 		candidates := []lock.Holder{in.Holder}
 		if !in.Holder.Recorded {
 			if candidates, err = lock.HoldersOf(f); err != nil {

@@ -37,6 +37,24 @@ func init() {
 		fmt.Println("up")
 		time.Sleep(time.Minute)
 	}
+	// The helper "unseen" has a lock, and for a time nobody can be seen with it:
+	// the descriptor is on its way through a socket.
+	helpers["unseen"] = func(args []string) {
+		file, err := unix.Open(args[0], unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			panic(err)
+		}
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		if err != nil {
+			panic(err)
+		}
+		err = errors.Join(unix.Flock(file, unix.LOCK_EX), unix.Sendmsg(pair[0], []byte{0}, unix.UnixRights(file), nil, 0), unix.Close(file))
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println("up")
+		time.Sleep(400 * time.Millisecond)
+	}
 	// The helper "blocked" becomes another one, with SIGTERM blocked.
 	helpers["blocked"] = func(args []string) {
 		runtime.LockOSThread()
@@ -226,6 +244,19 @@ func TestStopUnrecorded(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestStopUnseen: that a holder can't be seen may be so because it comes to its
+// end, which takes its time on a busy machine.
+func TestStopUnseen(t *testing.T) {
+	t.Parallel()
+	p := path(t)
+	write(t, p, "")
+	start(t, helper(t, "unseen", p))
+	if err := pidfile.Stop(t.Context(), p, short(20*time.Second)); !errors.Is(err, pidfile.ErrNotRunning) {
+		t.Errorf("Stop = %v; want ErrNotRunning", err)
+	}
+	wantFree(t, p)
 }
 
 // TestStopStopped: a process that was stopped by SIGSTOP gets SIGTERM only when
