@@ -3,7 +3,7 @@
 // Torture lets a storm loose on some locks and counts how often two commands ran
 // at once:
 //
-//	go run ./integration_test/torture [-for 60s] [-starts N] [-seed N]
+//	go run ./integration_test/torture [-for 60s] [-starts N] [-seed N] [-at-once N] [-lock NAME]
 //
 // Processes start, wait, queue, replace, stop and restart, by lockrun, by its
 // flock, by flock(1) if it is installed, and by the library. Any of them is killed
@@ -26,6 +26,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
@@ -48,6 +49,7 @@ func run() int {
 	flag.Uint64Var(&s.seed, "seed", uint64(time.Now().UnixNano()%1e6), "what is done is drawn from it")
 	flag.IntVar(&s.atOnce, "at-once", 12*runtime.NumCPU(), "how many processes there are at a time")
 	flag.StringVar(&s.lockrun, "lockrun", "", "torture this `file` instead of building one")
+	only := flag.String("lock", "", "torture this lock alone: service, shaken, jobs, kept or slots")
 	flag.Parse()
 	set := make(map[string]bool)
 	flag.Visit(func(f *flag.Flag) { set[f.Name] = true })
@@ -61,7 +63,7 @@ func run() int {
 
 	var atExit pidfile.AtExit
 	defer atExit.Run()
-	if err := s.setUp(&atExit); err != nil {
+	if err := s.setUp(&atExit, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "torture:", err)
 		return 2
 	}
@@ -82,7 +84,7 @@ func run() int {
 }
 
 // setUp makes a directory with the programs, the witnesses and the locks.
-func (s *storm) setUp(atExit *pidfile.AtExit) (err error) {
+func (s *storm) setUp(atExit *pidfile.AtExit, only string) (err error) {
 	if s.dir, err = os.MkdirTemp("", "lockrun-torture-"); err != nil {
 		return err
 	}
@@ -103,7 +105,10 @@ func (s *storm) setUp(atExit *pidfile.AtExit) (err error) {
 		return err
 	}
 	s.flock, _ = exec.LookPath("flock")
-	s.targets = s.newTargets()
+	s.targets = slices.DeleteFunc(s.newTargets(), func(t *target) bool { return only != "" && t.name != only })
+	if len(s.targets) == 0 {
+		return fmt.Errorf("no lock %q", only)
+	}
 	return s.openLog()
 }
 

@@ -121,7 +121,10 @@ func (s *storm) plan(n uint64) *attempt {
 
 func draw(r *rand.Rand, whom string) strike {
 	k := strike{after: spread(r, 100*time.Microsecond, 50*time.Millisecond), whom: whom, signal: syscall.SIGKILL}
-	if r.IntN(3) == 0 {
+	switch r.IntN(4) {
+	case 0:
+		k.signal = syscall.SIGTERM
+	case 1:
 		k.signal, k.then = syscall.SIGSTOP, syscall.SIGCONT
 		k.pause = spread(r, 100*time.Microsecond, 100*time.Millisecond)
 		if r.IntN(3) == 0 {

@@ -61,17 +61,17 @@ func rules(lists ...[]rule) (all []rule) {
 var (
 	runEnds   = rules(itRan, wasEnded, refused)
 	flockEnds = rules(itRan, wasEnded, []rule{{1, ``, "refused: flock", neverRan}})
-	startEnds = rules(refused, []rule{
-		{0, ``, "started", nothing},
+	notReady  = []rule{
 		{128 + 9, `^lockrun: ended before it was ready: killed by SIGKILL$`, "start: ended by SIGKILL", nothing},
 		{128 + 15, `^lockrun: ended before it was ready: killed by SIGTERM$`, "start: ended by SIGTERM", nothing},
-	}, wasEnded)
-	stopEnds = rules(wasEnded, []rule{
+	}
+	startEnds = rules(refused, wasEnded, notReady, []rule{{0, ``, "started", nothing}})
+	stopEnds  = rules(wasEnded, []rule{
 		{0, ``, "stopped", nothing},
 		{0, `^lockrun: \S+: not running$`, "stop: not running", nothing},
 		{75, heldBy + `$`, "stop: still held", nothing},
 	})
-	restartEnds = rules(wasEnded, []rule{
+	restartEnds = rules(wasEnded, notReady, []rule{
 		{0, ``, "restarted", nothing},
 		{3, `^lockrun: \S+: not running; to start it give the command.*$`, "restart: not running", nothing},
 		{3, `^lockrun: \S+: it has ended$`, "restart: it has ended", nothing},
