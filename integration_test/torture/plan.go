@@ -223,6 +223,7 @@ func (s *storm) newTargets() []*target {
 		{"replace", 2, lockrunWith("--if-held", "replace"), runEnds},
 		{"become", 4, lockrunWith("--exec"), runEnds},
 		{"start", 4, lockrunWith("start"), startEnds},
+		{"start and become", 2, lockrunWith("start", "--exec"), startEnds},
 		{"stop", 1, asks("stop", "--schedule", "TERM/0.02/KILL/10"), stopEnds},
 		{"library: pidfile.Hold", 6, program("library", "hold"), runEnds},
 		{"library: pidfile.Open", 3, program("library", "open"), runEnds},

@@ -48,7 +48,7 @@ const marker = "LOCKRUN_TORTURE"
 
 // patience is more than any process of the storm needs to end, on a machine with
 // a hundred times more to do than it can.
-const patience = 3 * time.Minute
+const patience = 10 * time.Minute
 
 // rage starts processes until ctx ends or there were enough, waits for the end of
 // all, and looks at what is left.
