@@ -43,6 +43,7 @@ type attempt struct {
 
 	stopped bool // it was stopped for a time
 	killed  bool
+	told    bool // to end, by SIGTERM
 	outcome *rule
 }
 

@@ -37,7 +37,8 @@ var (
 		{0, ``, "ran", ran},
 		{7, ``, "ran", ran},
 	}
-	// Somebody ended the command, or lockrun before it had one.
+	// Somebody ended the command, or lockrun before it had one. Of those who only
+	// ask for something nobody may be ended: they hold nothing.
 	wasEnded = []rule{
 		{128 + 9, ``, "ended by SIGKILL", nothing},
 		{128 + 15, ``, "ended by SIGTERM", nothing},
@@ -66,12 +67,12 @@ var (
 		{128 + 15, `^lockrun: ended before it was ready: killed by SIGTERM$`, "start: ended by SIGTERM", nothing},
 	}
 	startEnds = rules(refused, wasEnded, notReady, []rule{{0, ``, "started", nothing}})
-	stopEnds  = rules(wasEnded, []rule{
+	stopEnds  = []rule{
 		{0, ``, "stopped", nothing},
 		{0, `^lockrun: \S+: not running$`, "stop: not running", nothing},
 		{75, heldBy + `$`, "stop: still held", nothing},
-	})
-	restartEnds = rules(wasEnded, notReady, []rule{
+	}
+	restartEnds = rules(notReady, []rule{
 		{0, ``, "restarted", nothing},
 		{3, `^lockrun: \S+: not running; to start it give the command.*$`, "restart: not running", nothing},
 		{3, `^lockrun: \S+: it has ended$`, "restart: it has ended", nothing},
@@ -79,20 +80,20 @@ var (
 		{75, `^lockrun: \S+: (it is being stopped|the supervisor was told to end by SIGTERM)$`, "restart: it is being stopped", nothing},
 		{75, heldBy + `$`, "restart: held", nothing},
 	})
-	awaitEnds = rules(wasEnded, []rule{
+	awaitEnds = []rule{
 		{0, ``, "wait: free", nothing},
 		{75, heldBy + `$`, "wait: still held", nothing},
-	})
-	statusEnds = rules(wasEnded, []rule{
+	}
+	statusEnds = []rule{
 		{0, ``, "status: runs", nothing},
 		{1, ``, "status: a PID is left", nothing},
 		{3, ``, "status: not running", nothing},
 		{4, ``, "status: unknown", nothing},
-	})
-	signalEnds = rules(wasEnded, []rule{
+	}
+	signalEnds = []rule{
 		{0, ``, "signalled", nothing},
 		{0, `^lockrun: \S+: not running$`, "signal: not running", nothing},
-	})
+	}
 )
 
 var compiled = make(map[string]*regexp.Regexp)

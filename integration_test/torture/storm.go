@@ -105,7 +105,7 @@ func (s *storm) try(a *attempt) {
 		return
 	}
 	s.mu.Lock()
-	killed := a.killed
+	killed := a.killed || a.told && status == 128+int(syscall.SIGTERM)
 	if !killed {
 		a.outcome = a.doing.judge(status, stderr)
 	}
@@ -218,6 +218,7 @@ func (s *storm) send(a *attempt, whom string, pid int, sig syscall.Signal, send 
 		// Before: it may be waited for at once.
 		s.mu.Lock()
 		a.killed = a.killed || sig == syscall.SIGKILL
+		a.told = a.told || sig == syscall.SIGTERM
 		a.stopped = a.stopped || sig == syscall.SIGSTOP
 		s.mu.Unlock()
 	}
