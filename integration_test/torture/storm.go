@@ -105,7 +105,10 @@ func (s *storm) try(a *attempt) {
 		return
 	}
 	s.mu.Lock()
-	killed := a.killed || a.told && status == 128+int(syscall.SIGTERM)
+	// Who only looks whether a lock is free has it for a moment. If he is stopped
+	// in that moment it is he who holds it, and a stop ends him.
+	ended := status == 128+int(syscall.SIGTERM) || status == 128+int(syscall.SIGKILL)
+	killed := a.killed || (a.told || a.stopped) && ended
 	if !killed {
 		a.outcome = a.doing.judge(status, stderr)
 	}
