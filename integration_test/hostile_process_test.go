@@ -416,3 +416,16 @@ func TestForgedMarkerWithAPipe(t *testing.T) {
 		}
 	}
 }
+
+// What lockrun tells a command, a caller can say too. It is no proof of a lock.
+func TestForgedVariables(t *testing.T) {
+	t.Parallel()
+	l := filepath.Join(t.TempDir(), "L")
+	_, command := filesHeld(t, l)
+	for _, args := range [][]string{{l, "--", "true"}, {"--reentrant", l, "--", "true"}, {"-t", "0.1", "--reentrant", l, "--", "true"}, {"start", l, "--", "true"}} {
+		cmd := filesCommand(t, lockrun, args...)
+		cmd.Env = append(os.Environ(), "LOCKRUN_LOCK="+l, "LOCKRUN_NAME=L", "LOCKRUN_SLOT=1", "LOCKRUN_WAITED=0", "LOCKRUN_STATUS=0",
+			"LOCKRUN_DETACH=daemon:1:1:1", "LOCKRUN_EXECUTOR=1:1:1", "NOTIFY_SOCKET=@x", "LISTEN_PID=1", "LISTEN_FDS=3")
+		filesRunCmd(t, cmd).want(t, 75, fmt.Sprintf("held by process %d ", command))
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -218,4 +219,91 @@ func hostileSocket(args []string) int {
 	}
 	l.SetUnlinkOnClose(false)
 	return 0
+}
+
+// A log is opened as the shell does it: it is the kernel that protects it.
+//
+// Not parallel: the settings are the whole machine's.
+func TestLogThatOthersPrepare(t *testing.T) {
+	needRoot(t)
+	for _, protect := range []bool{false, true} {
+		t.Run(fmt.Sprintf("protected %v", protect), func(t *testing.T) {
+			hostileProtect(t, protect)
+			for _, c := range []struct {
+				name, script string
+				open         int // protected it is 73
+				to           string
+			}{
+				{"symbolic link", `ln -s "$2/empty" "$1/log"`, 0, "roots/empty"},
+				{"file", `: >"$1/log"`, 0, "dir/log"},
+				{"FIFO", `mkfifo "$1/log"`, 73, ""},
+				{"directory", `mkdir "$1/log"`, 73, ""},
+			} {
+				t.Run(c.name, func(t *testing.T) {
+					top, dir, roots := hostilePlace(t, os.ModeSticky|0o777)
+					hostileShell(t, c.script, dir, roots).want(t, 0, "")
+					l, log := filepath.Join(roots, "L"), filepath.Join(dir, "log")
+					filesRun(t, l, "--", "true").want(t, 0, "")
+					before := filesUntimed(filesSnapAll(t, top))
+					want := c.open
+					if protect {
+						want = 73
+					}
+					for _, args := range [][]string{{"--log", log, l, "--", "echo", "line"}, {"start", "--keep", "--log", log, l, "--", "echo", "line"}} {
+						r := filesRun(t, args...)
+						if r.status != want {
+							t.Errorf("%q: %v; want %d", args, r, want)
+						}
+						if want == 73 {
+							filesWantOneLine(t, r)
+						}
+					}
+					filesRun(t, "-w", l, "--", "true").want(t, 0, "")
+					if want == 0 {
+						if got := filesContent(filepath.Join(top, c.to)); got != "line\nline\n" {
+							t.Errorf("%s holds %q", c.to, got)
+						}
+						return
+					}
+					filesSame(t, "refused", before, filesUntimed(filesSnapAll(t, top)))
+				})
+			}
+		})
+	}
+}
+
+// In a directory that all may write, and that is not sticky, others can do to
+// root's file what they like, but one thing.
+func TestOthersMayWriteTheDirectory(t *testing.T) {
+	t.Parallel()
+	for name, script := range map[string]string{
+		"deleted":  `rm -f "$1/L"`,
+		"replaced": `rm -f "$1/L"; echo $$ >"$1/L"`,
+		"linked":   `rm -f "$1/L"; ln -s "$2/empty" "$1/L"`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, dir, roots := hostilePlace(t, 0o777)
+			l, ran := filepath.Join(dir, "L"), filepath.Join(t.TempDir(), "ran")
+			holder, command := filesHeld(t, l)
+			hostileShell(t, script, dir, roots).want(t, 0, "")
+			before := filesSnapAll(t, roots)
+			want := map[string]hostileAnswer{
+				"deleted":  {75, fmt.Sprintf("held by process %d (sleep 60)", command)},
+				"replaced": {77, "belongs to another user"},
+				"linked":   {73, "a symbolic link"},
+			}[name]
+			for _, flags := range []string{"", "-t 0.2", "start"} {
+				filesRun(t, append(strings.Fields(flags), l, "--", "touch", ran)...).want(t, want.status, want.says)
+			}
+			theirs := filesSnap(t, l)
+			holder.Process.Signal(syscall.SIGTERM)
+			holder.Wait()
+			filesSame(t, "the end of the run", theirs, filesSnap(t, l))
+			filesSame(t, "all that", before, filesSnapAll(t, roots))
+			if exists(ran) {
+				t.Error("a second one ran")
+			}
+		})
+	}
 }
