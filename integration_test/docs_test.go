@@ -41,3 +41,27 @@ func TestDocsNameTestsThatExist(t *testing.T) {
 		t.Errorf("%d tests are named; there are nine promises", named)
 	}
 }
+
+// What docs/security.md says of an attack is shown by a test, also where it says in
+// bold that it can't be prevented.
+func TestEachAttackHasATest(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := regexp.MustCompile(`(?m)^\| (.*) \| (.*) \|(.*)\|$`)
+	rows, without := 0, 0
+	for _, m := range row.FindAllStringSubmatch(string(text), -1) {
+		if m[1] == "attack" || strings.HasPrefix(m[1], "---") {
+			continue
+		}
+		rows++
+		if !strings.Contains(m[3], "[Test") {
+			without++
+		}
+	}
+	if rows == 0 || without > 0 {
+		t.Errorf("%d of %d attacks have no test", without, rows)
+	}
+}

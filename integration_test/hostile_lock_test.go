@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -244,5 +245,24 @@ func TestFilesOfOthersBesideTheLock(t *testing.T) {
 				filesRun(t, append(strings.Fields(c.flags), l, "--", "touch", ran)...).want(t, 77, path+": belongs to another user")
 			}
 		})
+	}
+}
+
+// Who was given the descriptor of a lock holds it, like who took it.
+func TestStopEndsWhoWasGivenTheLock(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	l := filepath.Join(filesDir(t), "L")
+	filesWrite(t, l, "", 0o644)
+	taker, given := hostileStart(t, exec.Command(need(t, "flock"), "--no-fork", l, "sh", "-c", `sleep 600 >/dev/null & echo $!; wait`))
+	r := filesRun(t, "stop", "--dry-run", l)
+	for _, pid := range []string{fmt.Sprint(taker), given} {
+		if !strings.Contains(r.stdout, fmt.Sprintf("would send TERM/10/KILL/5 to process %s (", pid)) {
+			t.Errorf("stop --dry-run: %v; want process %s", r, pid)
+		}
+	}
+	filesRun(t, "stop", l).want(t, 0, "")
+	if pid, _ := strconv.Atoi(given); alive(taker) || alive(pid) {
+		t.Error("a holder lives")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -279,4 +280,19 @@ func TestSquattedInstanceDirectory(t *testing.T) {
 			filesRunCmd(t, cmd).want(t, 0, "")
 		})
 	}
+}
+
+// A connection does not tell who accepts it: who listens there before the command
+// is taken for it. docs/security.md says so.
+func TestReadyByTCPIsWhoeverListens(t *testing.T) {
+	t.Parallel()
+	c := newCtl(t)
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	filesMust(t, err)
+	defer other.Close()
+	c.run("start", "--ready", "tcp:"+other.Addr().String(), "web", "--", "sleep", "600").want(t, 0, "")
+	if r := c.run("status", "web"); !strings.Contains(r.stdout, "web: running, ") {
+		t.Errorf("status: %v", r)
+	}
+	c.run("stop", "web").want(t, 0, "")
 }
