@@ -143,11 +143,17 @@ func (r *request) once(take func(*flock.Flock) (bool, error)) (*Lock, error) {
 	}
 
 	// 5. Look for the holder of a deleted predecessor.
-	h, others := findDeleted(r.path, idOf(file), r.shared)
-	if h != nil {
-		err := l.Remove()
+	h, others, unseen := findDeleted(r.path, idOf(file), r.shared)
+	if unseen != nil || h != nil {
+		var err error
+		if created || h != nil { // else the mark stays, for the next one to look
+			err = l.Remove()
+		}
 		l.Release()
-		if err != nil && !errors.Is(err, ErrMoved) {
+		switch {
+		case unseen != nil:
+			return nil, pathError(r.path, fmt.Errorf("can't look for the holder of a deleted file: %w", unseen))
+		case err != nil && !errors.Is(err, ErrMoved):
 			return nil, err
 		}
 		return nil, heldBy{h}
@@ -353,7 +359,7 @@ func (r *request) adopt(f *os.File) (*Lock, error) {
 	}
 	now, err := os.Lstat(r.path)
 	if err != nil {
-		return nil, &movedError{err}
+		return nil, moved(err)
 	}
 	if !os.SameFile(file, now) {
 		return nil, pathError(r.path, ErrMoved)

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 
+	"github.com/lockrun/lockrun/internal/blocking"
 	"golang.org/x/sys/unix"
 )
 
@@ -14,7 +15,7 @@ func (d *description) release() error {
 	if d.own == nil {
 		return d.adopted.Close()
 	}
-	return d.own.Unlock()
+	return blocking.IgnoringEINTR(d.own.Unlock)
 }
 
 // firstInherited is the lowest number of a descriptor that is handed on, unless
@@ -40,8 +41,13 @@ func (d *description) duplicate(file fs.FileInfo, shared bool) (int, error) {
 		return duplicateFrom(d.adopted.Fd())
 	}
 	id := idOf(file)
+	why := error(ErrNotCarried)
 	for fd, limit := 0, descriptorLimit(); fd < limit; fd++ {
-		if got, ok := idOfDescriptor(fd); !ok || got != id {
+		got, err := idOfDescriptor(fd)
+		if err != nil && err != unix.EBADF {
+			why = os.NewSyscallError("fstat", err)
+		}
+		if err != nil || got != id {
 			continue
 		}
 		dup, err := duplicateFrom(uintptr(fd))
@@ -51,22 +57,28 @@ func (d *description) duplicate(file fs.FileInfo, shared bool) (int, error) {
 		if err != nil {
 			return -1, err
 		}
-		if got, ok := idOfDescriptor(dup); ok && got == id && isLocked(dup, shared) {
-			return dup, nil
+		got, err = idOfDescriptor(dup)
+		if err == nil && got == id {
+			if err = isLocked(dup, shared); err == nil {
+				return dup, nil
+			}
 		}
 		unix.Close(dup)
+		if err != nil && err != ErrNotCarried {
+			why = err
+		}
 	}
-	return -1, ErrNotCarried
+	return -1, why
 }
 
-// isLocked reports whether a descriptor of the file that we have locked carries
-// that lock. For an exclusive lock it is enough to try; to try a shared one on
-// another description would take it a second time.
-func isLocked(fd int, shared bool) bool {
+// isLocked returns nil if a descriptor of the file that we have locked carries that
+// lock. For an exclusive lock it is enough to try; to try a shared one on another
+// description would take it a second time.
+func isLocked(fd int, shared bool) error {
 	if shared {
-		return carried(fd, shared) == nil
+		return carried(fd, shared)
 	}
-	return relock(fd, shared) == nil
+	return relock(fd, shared)
 }
 
 // descriptorLimit is a number that no descriptor reaches.
@@ -82,12 +94,12 @@ func descriptorLimit() int {
 // with what /proc and fstat(2) say.
 type fileID struct{ dev, ino uint64 }
 
-func idOfDescriptor(fd int) (fileID, bool) {
+func idOfDescriptor(fd int) (fileID, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return fileID{}, false
+		return fileID{}, err
 	}
-	return fileID{uint64(st.Dev), uint64(st.Ino)}, true
+	return fileID{uint64(st.Dev), uint64(st.Ino)}, nil
 }
 
 // relock is the proof of last resort that fd carries a lock: to lock the same
@@ -99,8 +111,9 @@ func relock(fd int, shared bool) error {
 	if shared {
 		how = unix.LOCK_SH
 	}
-	if err := unix.Flock(fd, how|unix.LOCK_NB); err != nil {
+	err := blocking.IgnoringEINTR(func() error { return unix.Flock(fd, how|unix.LOCK_NB) })
+	if err == unix.EWOULDBLOCK {
 		return ErrNotCarried
 	}
-	return nil
+	return os.NewSyscallError("flock", err)
 }

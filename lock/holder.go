@@ -235,8 +235,16 @@ func inspect(paths []string, in []Inspection, errs []error) {
 			}
 		}
 	}
-	for i, h := range wanted.findHolders() {
+	found, unseen := wanted.findHolders()
+	for i, h := range found {
 		in[i].State, in[i].Holder = Held, h
+	}
+	if unseen != nil && !errors.Is(unseen, errors.ErrUnsupported) {
+		for i := range in {
+			if in[i].Absent && files[i] == nil && in[i].State == Free {
+				in[i].State, errs[i] = Unknown, pathError(paths[i], unseen)
+			}
+		}
 	}
 	for i, f := range files {
 		if f != nil && errs[i] == nil && in[i].State == Unknown {
@@ -353,7 +361,11 @@ func Open(path string) (*os.File, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return f, err
 	}
-	if h, _ := findDeleted(r.path, fileID{}, false); h != nil {
+	h, _, unseen := findDeleted(r.path, fileID{}, false)
+	if unseen != nil {
+		return nil, pathError(r.path, unseen)
+	}
+	if h != nil {
 		if f, err := h.open(); err == nil {
 			return f, nil
 		}

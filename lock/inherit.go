@@ -25,7 +25,7 @@ func Inherit(path string, opt *Options) (*Lock, error) {
 	}
 	file, err := os.Lstat(r.path)
 	if err != nil {
-		return nil, &movedError{err}
+		return nil, moved(err)
 	}
 	fd, err := ownDescriptor(idOf(file), r.shared)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/gofrs/flock"
+	"golang.org/x/sys/unix"
 )
 
 // Options are the details of a lock. A nil *Options means the zero value.
@@ -184,8 +185,8 @@ func (l *Lock) Remove() error {
 	return &movedError{pathError(l.path, fs.ErrNotExist)}
 }
 
-// Verify returns nil if the path still names the locked file, else an error in
-// which errors.Is finds ErrMoved. A process that runs for long can ask now and
+// Verify returns nil if the path still names the locked file, and an error in which
+// errors.Is finds ErrMoved if not; another one says why it can't be known. A process that runs for long can ask now and
 // then: a file renamed under its holder lets a second one in.
 func (l *Lock) Verify() error {
 	l.mu.Lock()
@@ -199,7 +200,7 @@ func (l *Lock) Verify() error {
 func (l *Lock) verify() error {
 	now, err := os.Lstat(l.path)
 	if err != nil {
-		return &movedError{err}
+		return moved(err)
 	}
 	if !os.SameFile(now, l.file) {
 		return pathError(l.path, ErrMoved)
@@ -207,7 +208,15 @@ func (l *Lock) verify() error {
 	return nil
 }
 
-// movedError is ErrMoved with the reason why the path can't be looked at.
+// moved returns what it means that the path can't be looked at.
+func moved(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return &movedError{err}
+	}
+	return err
+}
+
+// movedError is ErrMoved with the reason why there is nothing at the path.
 type movedError struct{ error }
 
 func (e *movedError) Unwrap() []error { return []error{ErrMoved, e.error} }

@@ -42,7 +42,8 @@ func (c *carrier) open() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if id, ok := idOfDescriptor(int(f.Fd())); !ok || id != c.id {
+	id, err := idOfDescriptor(int(f.Fd()))
+	if err != nil || id != c.id {
 		f.Close()
 		return nil, pathError(name, fs.ErrNotExist)
 	}
@@ -111,7 +112,7 @@ func carries(pid int, id fileID) (shared, ok bool, err error) {
 	var st unix.Stat_t
 	first := strconv.Itoa(firstInherited)
 	if unix.Stat("/proc/"+strconv.Itoa(pid)+"/fd/"+first, &st) == nil && (fileID{st.Dev, st.Ino}) == id {
-		if shared, ok = descriptorLock(pid, first); ok {
+		if shared, ok, _ = descriptorLock(pid, first); ok {
 			return shared, true, nil
 		}
 	}
@@ -119,7 +120,7 @@ func carries(pid int, id fileID) (shared, ok bool, err error) {
 		if got, _, err := idOfEntry(dir, fd); err != nil || got != id {
 			return true
 		}
-		shared, ok = descriptorLock(pid, fd)
+		shared, ok, _ = descriptorLock(pid, fd)
 		return !ok
 	})
 	return shared, ok, err
@@ -146,7 +147,15 @@ func ownDescriptor(id fileID, shared bool) (int, error) {
 		if e != nil {
 			return true
 		}
-		if got, ok := idOfDescriptor(fd); !ok || got != id || carried(fd, shared) != nil {
+		got, e := idOfDescriptor(fd)
+		if e != nil && e != unix.EBADF {
+			err = e
+		}
+		if e != nil || got != id {
+			return true
+		}
+		if e := carried(fd, shared); e != nil {
+			err = e
 			return true
 		}
 		dup, err = duplicateFrom(uintptr(fd))
@@ -161,6 +170,7 @@ type search struct {
 	files map[fileID][]int
 	names map[string]*deletedFile
 	asked int
+	err   error // why a question can't be answered
 }
 
 // deletedFile is what is known of a deleted file that is searched for.
@@ -181,13 +191,32 @@ func (s *search) file(i int, id fileID) {
 
 // deleted asks for locks on a deleted file of that path.
 func (s *search) deleted(i int, path string) {
-	if name, dir, err := kernelName(path); err == nil {
-		if s.names[name] == nil {
-			s.names[name] = &deletedFile{dir: dir}
-		}
-		s.names[name].questions = append(s.names[name].questions, i)
-		s.asked++
+	name, dir, err := kernelName(path)
+	switch {
+	case err == nil:
+	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
+		return
+	default:
+		s.err = cmp.Or(s.err, err)
+		return
 	}
+	if s.names[name] == nil {
+		s.names[name] = &deletedFile{dir: dir}
+	}
+	s.names[name].questions = append(s.names[name].questions, i)
+	s.asked++
+}
+
+// fail takes note of an error, unless it says that a process is gone or may not be
+// looked at, or that there is no /proc. With any other one, be it that no memory is
+// left, "nobody holds it" would be a guess.
+func (s *search) fail(err error) {
+	for _, no := range []error{fs.ErrNotExist, fs.ErrPermission, errors.ErrUnsupported, unix.ESRCH} {
+		if errors.Is(err, no) {
+			return
+		}
+	}
+	s.err = cmp.Or(s.err, err)
 }
 
 // whatOfDeleted is asked of statx(2) of a deleted file and of its directory.
@@ -202,69 +231,77 @@ const whatOfDeleted = unix.STATX_UID | unix.STATX_MODE | unix.STATX_MNT_ID
 // may put one there: every user can have a mount namespace (user_namespaces(7)),
 // mount a directory of his own over any other in it, and keep us out with a file
 // of his.
-func (d *deletedFile) was(pid int, dir directory, fd string) bool {
+func (d *deletedFile) was(pid int, dir directory, fd string) (bool, error) {
 	var st unix.Statx_t
-	if unix.Statx(dir.fd, fd, unix.AT_STATX_DONT_SYNC, whatOfDeleted, &st) != nil {
-		return false // closed meanwhile
+	if err := unix.Statx(dir.fd, fd, unix.AT_STATX_DONT_SYNC, whatOfDeleted, &st); err != nil {
+		return false, os.NewSyscallError("statx", err)
 	}
 	sameMount := st.Mask&d.dir.Mask&unix.STATX_MNT_ID != 0 && st.Mnt_id == d.dir.Mnt_id
 	if !sameMount && (st.Dev_major != d.dir.Dev_major || st.Dev_minor != d.dir.Dev_minor) {
-		return false
+		return false, nil
 	}
 	trusted := func(uid int) bool { return uid == 0 || uid == os.Geteuid() }
 	if trusted(int(st.Uid)) || st.Uid == d.dir.Uid || d.dir.Mode&0o022 != 0 {
-		return true
+		return true, nil
 	}
 	// Of a program that is set-user-ID the real user is who started it.
-	status, _ := readProc("/proc/" + strconv.Itoa(pid) + "/status")
+	status, err := readProc("/proc/" + strconv.Itoa(pid) + "/status")
 	real, ok := statusNumber(status, "Uid:", 0)
-	return ok && trusted(real)
+	return ok && trusted(real), err
 }
 
 // each calls do with every lock that is found and the number of the question
-// that it answers, until do returns false.
+// that it answers, until do returns false. An error says that there may be more.
 func (s *search) each(do func(i int, c carrier) bool) error {
 	if s.asked == 0 {
-		return nil
+		return s.err
 	}
-	return eachProcess(func(pid int) (more bool) {
+	err := eachProcess(func(pid int) (more bool) {
 		more = true
-		eachDescriptor(pid, func(dir directory, fd string) bool {
+		s.fail(eachDescriptor(pid, func(dir directory, fd string) bool {
 			id, links, err := idOfEntry(dir, fd)
 			if err != nil {
+				s.fail(err)
 				return true
 			}
 			questions := s.files[id]
 			if links == 0 && len(s.names) > 0 { // a living file can be called "x (deleted)" too
-				link, _ := os.Readlink(dir.path + "/" + fd)
+				link, err := os.Readlink(dir.path + "/" + fd)
+				s.fail(err)
 				name, _ := strings.CutSuffix(link, " (deleted)")
-				if d := s.names[name]; d != nil && d.was(pid, dir, fd) {
-					questions = append(slices.Clip(questions), d.questions...)
+				if d := s.names[name]; d != nil {
+					was, err := d.was(pid, dir, fd)
+					s.fail(err)
+					if was {
+						questions = append(slices.Clip(questions), d.questions...)
+					}
 				}
 			}
 			if len(questions) == 0 {
 				return true
 			}
-			shared, ok := descriptorLock(pid, fd)
+			shared, ok, err := descriptorLock(pid, fd)
+			s.fail(err)
 			for _, i := range questions {
 				more = more && (!ok || do(i, carrier{pid, fd, id, shared}))
 			}
 			return more
-		})
+		}))
 		return more
 	})
+	return cmp.Or(err, s.err)
 }
 
 // findHolders returns one holder for each question that has one, by number.
-func (s *search) findHolders() map[int]Holder {
+func (s *search) findHolders() (map[int]Holder, error) {
 	found := make(map[int]Holder)
-	s.each(func(i int, c carrier) bool {
+	err := s.each(func(i int, c carrier) bool {
 		if _, already := found[i]; !already {
 			found[i], _ = c.describe()
 		}
 		return len(found) < s.asked
 	})
-	return found
+	return found, err
 }
 
 // findCarriers searches for all processes that carry a lock on a file.
@@ -285,11 +322,11 @@ func findCarriers(id fileID) (found []carrier, err error) {
 // that path; nil means that none was seen. With shared, those that hold a shared
 // lock are not meant: they are in nobody's way who wants such a one too, and
 // others says that there are some. Nor is the file own meant, the one that the
-// caller has locked.
-func findDeleted(path string, own fileID, shared bool) (found *carrier, others bool) {
+// caller has locked. An error says that there may be one that was not seen.
+func findDeleted(path string, own fileID, shared bool) (found *carrier, others bool, err error) {
 	s := newSearch()
 	s.deleted(0, path)
-	s.each(func(_ int, c carrier) bool {
+	err = s.each(func(_ int, c carrier) bool {
 		switch {
 		case c.id == own:
 		case c.shared && shared:
@@ -299,7 +336,10 @@ func findDeleted(path string, own fileID, shared bool) (found *carrier, others b
 		}
 		return found == nil
 	})
-	return found, others
+	if found != nil || errors.Is(err, errors.ErrUnsupported) {
+		err = nil
+	}
+	return found, others, err
 }
 
 // findAny searches for one process to name in a refusal: one that holds the
@@ -322,7 +362,7 @@ func findAny(path string, id fileID, preferDeleted bool) (holder, deleted *carri
 }
 
 // kernelName returns the path as /proc prints it, without symbolic links, and
-// what its directory is.
+// what its directory is. Without /proc the error is errors.ErrUnsupported.
 func kernelName(path string) (name string, dir unix.Statx_t, err error) {
 	fd, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -330,9 +370,15 @@ func kernelName(path string) (name string, dir unix.Statx_t, err error) {
 	}
 	defer unix.Close(fd)
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, whatOfDeleted, &dir); err != nil {
+		if err == unix.EPERM { // of a container's filter that does not know it
+			err = unix.ENOSYS
+		}
 		return "", dir, err
 	}
 	real, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		err = errors.Join(errors.ErrUnsupported, err)
+	}
 	return strings.TrimSuffix(real, "/") + "/" + filepath.Base(path), dir, err
 }
 
@@ -355,8 +401,11 @@ func eachProcess(do func(pid int) bool) error {
 			names, err = proc.names()
 			proc.close()
 		}
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 			return errors.Join(errors.ErrUnsupported, err)
+		}
+		if err != nil {
+			return err
 		}
 		before := len(seen)
 		for _, name := range names {
@@ -399,8 +448,11 @@ func (d directory) names() (names []string, err error) {
 		if err == unix.EINTR {
 			continue
 		}
-		if err != nil || n <= 0 {
-			return names, err
+		if err != nil {
+			return names, &fs.PathError{Op: "readdirent", Path: d.path, Err: err}
+		}
+		if n == 0 {
+			return names, nil
 		}
 		_, _, names = unix.ParseDirent(buf[:n], -1, names)
 	}
@@ -421,13 +473,16 @@ func eachDescriptor(pid int, do func(dir directory, fd string) bool) error {
 		return err
 	}
 	defer dir.close()
-	names, _ := dir.names()
+	names, err := dir.names()
 	for _, fd := range names {
 		if !do(dir, fd) {
-			break
+			return nil
 		}
 	}
-	return nil
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return nil // it is gone by now
+	}
+	return err
 }
 
 // idOfEntry tells which file a descriptor is open on. It asks the kernel only
@@ -438,12 +493,13 @@ func idOfEntry(dir directory, fd string) (id fileID, links uint32, err error) {
 	return fileID{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}, st.Nlink, err
 }
 
-func descriptorLock(pid int, fd string) (shared, ok bool) {
+func descriptorLock(pid int, fd string) (shared, ok bool, err error) {
 	info, err := readProc("/proc/" + strconv.Itoa(pid) + "/fdinfo/" + fd)
 	if err != nil {
-		return false, false
+		return false, false, err
 	}
-	return lockLine(info)
+	shared, ok = lockLine(info)
+	return shared, ok, nil
 }
 
 // describe tells what is to be known of a process. recorded is when its PID

@@ -72,10 +72,10 @@ func TestDescriptorNumberOfAnotherFile(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if c, _ := findDeleted(path, idOf(l.file), false); c != nil {
+	if c, _, _ := findDeleted(path, idOf(l.file), false); c != nil {
 		t.Errorf("findDeleted = %+v; that is the caller's own file", c)
 	}
-	c, _ := findDeleted(path, fileID{}, false)
+	c, _, _ := findDeleted(path, fileID{}, false)
 	if c == nil {
 		t.Fatal("findDeleted = nil; want this process")
 	}

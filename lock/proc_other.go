@@ -28,14 +28,14 @@ func findCarriers(fileID) ([]carrier, error) { return nil, errors.ErrUnsupported
 
 type search struct{}
 
-func newSearch() *search                      { return &search{} }
-func (s *search) file(int, fileID)            {}
-func (s *search) deleted(int, string)         {}
-func (s *search) findHolders() map[int]Holder { return nil }
+func newSearch() *search                               { return &search{} }
+func (s *search) file(int, fileID)                     {}
+func (s *search) deleted(int, string)                  {}
+func (s *search) findHolders() (map[int]Holder, error) { return nil, errors.ErrUnsupported }
 
 func findAny(string, fileID, bool) (holder, deleted *carrier) { return nil, nil }
 
-func findDeleted(string, fileID, bool) (*carrier, bool) { return nil, false }
+func findDeleted(string, fileID, bool) (*carrier, bool, error) { return nil, false, nil }
 
 func parentOf(int) (int, time.Time) { return 0, time.Time{} }
 
