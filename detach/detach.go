@@ -130,7 +130,11 @@ func Detach(c *Config) (*Daemon, error) {
 	if c == nil {
 		c = &Config{}
 	}
-	if role, pipe := readMarker(); role != launcher {
+	role, pipe, err := readMarker()
+	if err != nil {
+		return nil, err
+	}
+	if role != launcher {
 		return c.play(role, pipe), nil
 	}
 	return nil, c.launch()

@@ -35,10 +35,12 @@ func marker(r role, pipe *os.File) (string, error) {
 	return fmt.Sprintf("%s=%s:%d:%d:%d", markerName, r, pipe.Fd(), uint64(st.Dev), uint64(st.Ino)), nil
 }
 
-func readMarker() (role, *os.File) {
+// readMarker returns the role. The error says that it can't be known: who took
+// himself for the launcher then would start a daemon that nobody waits for.
+func readMarker() (role, *os.File, error) {
 	value, ok := os.LookupEnv(markerName)
 	if !ok {
-		return launcher, nil
+		return launcher, nil, nil
 	}
 	os.Unsetenv(markerName)
 	var r role
@@ -49,12 +51,16 @@ func readMarker() (role, *os.File) {
 			continue
 		}
 		var st unix.Stat_t
-		if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO ||
+		err := unix.Fstat(fd, &st)
+		if err != nil && err != unix.EBADF {
+			return launcher, nil, os.NewSyscallError("fstat", err)
+		}
+		if err != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO ||
 			uint64(st.Dev) != dev || uint64(st.Ino) != ino {
 			continue
 		}
 		unix.CloseOnExec(fd)
-		return r, os.NewFile(uintptr(fd), "readiness pipe")
+		return r, os.NewFile(uintptr(fd), "readiness pipe"), nil
 	}
-	return launcher, nil
+	return launcher, nil, nil
 }

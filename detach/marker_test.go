@@ -34,7 +34,7 @@ func identity(t *testing.T, f *os.File) (dev, ino uint64) {
 func read(t *testing.T, value string) (role, *os.File) {
 	t.Helper()
 	t.Setenv(markerName, value)
-	r, pipe := readMarker()
+	r, pipe, _ := readMarker()
 	if left, ok := os.LookupEnv(markerName); ok {
 		t.Errorf("after %q the variable is still %q", value, left)
 	}
@@ -135,7 +135,7 @@ func FuzzMarker(f *testing.F) {
 		if os.Setenv(markerName, value) != nil {
 			return // it has a NUL
 		}
-		if r, pipe := readMarker(); r != launcher || pipe != nil {
+		if r, pipe, _ := readMarker(); r != launcher || pipe != nil {
 			t.Errorf("%q makes the role %q", value, r)
 		}
 		if _, ok := os.LookupEnv(markerName); ok {
@@ -165,7 +165,7 @@ func TestMarkerStandard(t *testing.T) {
 func TestMarkerAbsent(t *testing.T) {
 	t.Setenv(markerName, "")
 	os.Unsetenv(markerName)
-	if r, pipe := readMarker(); r != launcher || pipe != nil {
+	if r, pipe, _ := readMarker(); r != launcher || pipe != nil {
 		t.Errorf("role %q, pipe %v; want the launcher", r, pipe)
 	}
 }

@@ -120,7 +120,11 @@ func (s *Service) Command(words []string) (status int, message string) {
 		panic("detach.Service: nil Run")
 	}
 	// The words are the launcher's; to stop the others was its part.
-	if role, pipe := readMarker(); role != launcher {
+	role, pipe, err := readMarker()
+	if err != nil {
+		return statusSystem, err.Error()
+	}
+	if role != launcher {
 		return s.work(s.play(role, pipe))
 	}
 	var word string
