@@ -73,22 +73,28 @@ const aboutToExecute = '!'
 // believed only with the socket itself.
 const executorVariable = "LOCKRUN_EXECUTOR"
 
-// executorSocket returns the socket, nil if this process is no executor.
-func executorSocket() *os.File {
+// executorSocket returns the socket, nil if this process is no executor. The error
+// says that it can't be known: the arguments may be those of a command, and are not
+// to be taken for ours.
+func executorSocket() (*os.File, error) {
 	value, ok := os.LookupEnv(executorVariable)
 	if !ok {
-		return nil
+		return nil, nil
 	}
 	os.Unsetenv(executorVariable)
 	var fd int
 	if n, _ := fmt.Sscanf(value, "%d:", &fd); n != 1 || fd < 3 {
-		return nil
+		return nil, nil
 	}
-	if mark, err := executorMark(fd); err != nil || mark != executorVariable+"="+value {
-		return nil
+	mark, err := executorMark(fd)
+	if err != nil && !errors.Is(err, unix.EBADF) && !errors.Is(err, unix.ENOTSOCK) {
+		return nil, err
+	}
+	if err != nil || mark != executorVariable+"="+value {
+		return nil, nil
 	}
 	unix.CloseOnExec(fd)
-	return os.NewFile(uintptr(fd), "executor's socket")
+	return os.NewFile(uintptr(fd), "executor's socket"), nil
 }
 
 func executorMark(fd int) (string, error) {
@@ -123,8 +129,9 @@ func (c *command) startByExecutor(argv []string, sys *syscall.SysProcAttr, only 
 	for _, s := range c.env {
 		o.Env = append(o.Env, []byte(s))
 	}
-	// If it can't be told, there is no answer either.
-	json.NewEncoder(ours).Encode(&o)
+	if err = json.NewEncoder(ours).Encode(&o); err != nil {
+		ours.Close() // else it would wait to be told, and we for its answer
+	}
 	answer, _ := io.ReadAll(ours)
 	text, executed := strings.CutPrefix(string(answer), string(aboutToExecute))
 	if executed && text == "" {
@@ -141,6 +148,9 @@ func (c *command) startByExecutor(argv []string, sys *syscall.SysProcAttr, only 
 	}
 	if ws.Signaled() {
 		return 0, &execError{status: exitSignalled + int(ws.Signal()), text: fmt.Sprintf("can't start %s: killed by %s before", argv[0], unix.SignalName(ws.Signal()))}
+	}
+	if err != nil {
+		return fail(err)
 	}
 	return fail(fmt.Errorf("its process ended with status %d before", ws.ExitStatus()))
 }

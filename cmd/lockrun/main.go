@@ -76,7 +76,11 @@ var toolNames = []string{"flock", "lockf", "run-one", "run-this-one", "setlock"}
 var reserved = []string{"run", "exec"}
 
 func main() {
-	if socket := executorSocket(); socket != nil {
+	socket, err := executorSocket()
+	switch {
+	case err != nil:
+		os.Exit(exitSystem) // its parent says so
+	case socket != nil:
 		os.Exit(execute(socket))
 	}
 	os.Exit(run(os.Args))
