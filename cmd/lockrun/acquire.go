@@ -66,9 +66,15 @@ func (h *holdFlags) acquireOne(ctx context.Context, held *hold, name lockName, k
 		return err
 	}
 	if h.reentrant {
-		if l, err := lock.Inherit(name.path, &lock.Options{Shared: h.shared}); err == nil {
+		l, err := lock.Inherit(name.path, &lock.Options{Shared: h.shared})
+		switch {
+		case err == nil:
 			held.locks = append(held.locks, heldLock{lock: l})
 			return nil
+		case errors.Is(err, lock.ErrNotCarried), errors.Is(err, lock.ErrMoved), errors.Is(err, errors.ErrUnsupported):
+		default:
+			// We may hold it: who takes it then would be refused by himself.
+			return err
 		}
 	}
 	if h.slots > 0 {
