@@ -422,7 +422,7 @@ func (f *flock) ask(wait bool) error {
 	}
 	operation := f.operation
 	if !wait {
-		operation |= unix.LOCK_NB
+		return blocking.IgnoringEINTR(func() error { return unix.Flock(f.fd, operation|unix.LOCK_NB) })
 	}
 	return unix.Flock(f.fd, operation)
 }
