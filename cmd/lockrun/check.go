@@ -14,7 +14,7 @@ func check(args []string) int {
 	}
 	names, err := lockOperands(flags.operands)
 	if err != nil {
-		return usage("%v", err)
+		return misuse(err)
 	}
 	for _, n := range names {
 		if !n.named {

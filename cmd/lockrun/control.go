@@ -177,6 +177,8 @@ func (c *control) converse(conn *net.UnixConn) {
 	room := c.asked(conn)
 	defer c.answered()
 	switch {
+	case errors.As(err, new(*os.SyscallError)):
+		r.refuse(exitSystem, "%v", err)
 	case err != nil:
 		r.refuse(exitUsage, "%v", err)
 	case !room:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 
 	"github.com/lockrun/lockrun/lock"
 	"github.com/lockrun/lockrun/pidfile"
@@ -45,6 +46,8 @@ func exitStatus(err error) int {
 		return exitHeld
 	case errors.Is(err, pidfile.ErrOwner), errors.Is(err, pidfile.ErrWritable), errors.Is(err, pidfile.ErrUnverified), errors.Is(err, errInstanceDir):
 		return exitPermission
+	case mayNotSignal(err):
+		return exitPermission
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM), errors.Is(err, unix.ENOLCK):
 		return exitSystem
 	}
@@ -53,4 +56,10 @@ func exitStatus(err error) int {
 		return exitLockFile
 	}
 	return exitSystem
+}
+
+// mayNotSignal reports whether a holder is somebody else's.
+func mayNotSignal(err error) bool {
+	var call *os.SyscallError
+	return errors.As(err, &call) && call.Syscall == "pidfd_send_signal" && errors.Is(err, fs.ErrPermission)
 }

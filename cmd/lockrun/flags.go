@@ -16,7 +16,7 @@ func parse(fs *flagSet, args []string) (status int, done bool) {
 		return help(nil), true
 	}
 	if err != nil {
-		return usage("%v", err), true
+		return misuse(err), true
 	}
 	return 0, false
 }

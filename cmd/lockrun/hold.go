@@ -286,7 +286,7 @@ func (h *hold) inherit() (files []*os.File, err error) {
 func (h *hold) release() (err error) {
 	for _, l := range slices.Backward(h.locks) {
 		if e := l.release(); e != nil && !errors.Is(e, fs.ErrClosed) {
-			err = fmt.Errorf("%s: %w", l.lock.Path(), e)
+			err = fmt.Errorf("%s: %s", l.lock.Path(), hint(e))
 		}
 	}
 	h.locks = nil

@@ -30,7 +30,7 @@ func installLinks(args []string) int {
 	}
 	l, err := newLinks(operands[0], operands[1:])
 	if err != nil {
-		return usage("%v", err)
+		return misuse(err)
 	}
 	switch {
 	case list:

@@ -40,6 +40,18 @@ func usage(format string, args ...any) int {
 	return exitUsage
 }
 
+// misuse complains about the command line, unless the system did not let us read it:
+// a relative path needs the working directory.
+func misuse(err error) int {
+	var call *os.SyscallError
+	var path *fs.PathError
+	if errors.As(err, &call) || errors.As(err, &path) {
+		complain("%v", err)
+		return exitSystem
+	}
+	return usage("%v", err)
+}
+
 // refusal says who holds the lock, or what is wrong with it. name is what the
 // user calls the lock.
 func refusal(name string, err error) string {
@@ -73,6 +85,8 @@ func hint(err error) string {
 		err = pe.Err
 	}
 	switch {
+	case mayNotSignal(err):
+		return "not permitted to signal its holder"
 	case errors.Is(err, fs.ErrNotExist):
 		return "the directory does not exist"
 	case errors.Is(err, pidfile.ErrNotPIDFile):

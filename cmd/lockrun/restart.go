@@ -39,7 +39,7 @@ func restart(args []string) int {
 		err = out.check()
 	}
 	if err != nil {
-		return usage("%v", err)
+		return misuse(err)
 	}
 	if err := c.lock.prepare(false); err != nil {
 		complain("%v", err)

@@ -43,7 +43,7 @@ func runCommand(args []string) int {
 	}
 	c, err := o.read(operands)
 	if err != nil {
-		return usage("%v", err)
+		return misuse(err)
 	}
 	for _, flag := range []string{"log", "stdout", "stderr"} {
 		if o.exec && o.changed(flag) {
@@ -115,7 +115,7 @@ func (o *options) runDescriptor(fd int, operands []string) int {
 		}
 	}
 	if err := o.check(); err != nil {
-		return usage("%v", err)
+		return misuse(err)
 	}
 	name := lockName{given: "descriptor " + strconv.Itoa(fd)}
 	switch {

@@ -65,7 +65,7 @@ func start(args []string) int {
 	}
 	c, err := o.read(flags.operands)
 	if err != nil {
-		return usage("%v", err)
+		return misuse(err)
 	}
 	if err := o.resolve(true); err != nil {
 		complain("%s", err.text)

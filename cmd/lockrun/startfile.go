@@ -99,7 +99,7 @@ func orItsFile(name lockName) string {
 func notConfigured(err error) int {
 	var e *configError
 	if !errors.As(err, &e) {
-		return usage("%v", err)
+		return misuse(err)
 	}
 	complain("%v", err)
 	return e.status

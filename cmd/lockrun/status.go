@@ -287,7 +287,10 @@ func status(args []string) int {
 	}
 	names, err := lockOperands(flags.operands)
 	if err != nil {
-		return usage("%v", err)
+		if misuse(err) == exitUsage {
+			return exitUsage
+		}
+		return exitStatusOther
 	}
 	for _, n := range names {
 		if err := n.prepare(false); err != nil {

@@ -109,11 +109,11 @@ func stop(args []string) int {
 	}
 	name, err := oneLock("stop", flags.operands)
 	if err != nil {
-		return usage("%v", err)
+		return misuse(err)
 	}
 	schedule, err := end.schedule()
 	if err != nil {
-		return usage("%v", err)
+		return misuse(err)
 	}
 	if err := name.prepare(false); err != nil {
 		complain("%v", err)
@@ -211,7 +211,7 @@ func sendSignal(args []string) int {
 	}
 	name, err := oneLock("signal", append(operands[:1:1], operands[2:]...))
 	if err != nil {
-		return usage("%v", err)
+		return misuse(err)
 	}
 	if err := name.prepare(false); err != nil {
 		complain("%v", err)

@@ -24,7 +24,7 @@ func wait(args []string) int {
 	}
 	name, err := oneLock("wait", flags.operands)
 	if err != nil {
-		return usage("%v", err)
+		return misuse(err)
 	}
 	if err := name.prepare(false); err != nil {
 		complain("%v", err)
