@@ -63,14 +63,16 @@ func failCalls(with unix.Errno, calls ...uint32) error {
 	return err
 }
 
+// seccompInstall is for certain system calls, all if none are given.
 func seccompInstall(flags uintptr, what uint32, calls ...uint32) (int, error) {
 	filter := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}} // the number of the call
 	for i, nr := range calls {
 		filter = append(filter, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: nr, Jt: uint8(len(calls) - i)})
 	}
-	filter = append(filter,
-		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: seccompRetAllow},
-		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: what})
+	if len(calls) > 0 {
+		filter = append(filter, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: seccompRetAllow})
+	}
+	filter = append(filter, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: what})
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	fd, _, errno := unix.Syscall(unix.SYS_SECCOMP, seccompSetModeFilter, flags, uintptr(unsafe.Pointer(&program)))
 	if errno != 0 {
@@ -94,8 +96,18 @@ func (g *gate) serve() {
 				(*at)(n)
 			}
 			answer := seccompResponse{id: n.id, flags: seccompUserNotifContinue}
-			unix.Syscall(unix.SYS_IOCTL, uintptr(g.fd), seccompNotifSend, uintptr(unsafe.Pointer(&answer)))
+			seccompAnswer(g.fd, &answer)
 		}()
+	}
+}
+
+// seccompAnswer lets the one who waits go on. The call fails with EINTR if a signal
+// comes, and the Go runtime sends some: then nobody would answer.
+func seccompAnswer(listener int, answer *seccompResponse) {
+	for {
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(listener), seccompNotifSend, uintptr(unsafe.Pointer(answer))); errno != unix.EINTR {
+			return
+		}
 	}
 }
 
