@@ -60,8 +60,13 @@ func awaitPIDFD(pid int) error {
 		return err
 	}
 	return conn.Read(func(uintptr) bool {
-		ended, err := waitForEnd(unix.P_PID, pid, unix.WNOHANG)
-		return ended != 0 || err != nil && err != unix.EINTR
+		for {
+			// Asked again at once: the poller tells of the end but once.
+			ended, err := waitForEnd(unix.P_PID, pid, unix.WNOHANG)
+			if err != unix.EINTR {
+				return ended != 0 || err != nil
+			}
+		}
 	})
 }
 
