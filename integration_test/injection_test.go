@@ -31,6 +31,8 @@ type injTally struct {
 // that the call can have lets it fail. Whatever happens, there are never two, the
 // next start wins, nothing of others is changed, nobody is left behind, and the exit
 // status and the message are those that are documented.
+//
+// LOCKRUN_TEST_INJECT has the names of the scenarios that are wanted, if not all are.
 func TestCrashAtEverySystemCall(t *testing.T) {
 	t.Parallel()
 	exBuild(t, "daemon")
