@@ -261,15 +261,16 @@ func (s *search) each(do func(i int, c carrier) bool) error {
 		s.fail(eachDescriptor(pid, func(dir directory, fd string) bool {
 			id, links, err := idOfEntry(dir, fd)
 			if err != nil {
-				s.fail(err)
+				// A file system that is out of order, somebody else's, is not to
+				// keep all from starting.
+				if err == unix.ENOMEM || s.named(dir, fd) != nil {
+					s.fail(err)
+				}
 				return true
 			}
 			questions := s.files[id]
 			if links == 0 && len(s.names) > 0 { // a living file can be called "x (deleted)" too
-				link, err := os.Readlink(dir.path + "/" + fd)
-				s.fail(err)
-				name, _ := strings.CutSuffix(link, " (deleted)")
-				if d := s.names[name]; d != nil {
+				if d := s.named(dir, fd); d != nil {
 					was, err := d.was(pid, dir, fd)
 					s.fail(err)
 					if was {
@@ -290,6 +291,15 @@ func (s *search) each(do func(i int, c carrier) bool) error {
 		return more
 	})
 	return cmp.Or(err, s.err)
+}
+
+// named returns the deleted file that the one of a descriptor is by its name, which
+// the kernel tells without asking the file system.
+func (s *search) named(dir directory, fd string) *deletedFile {
+	link, err := os.Readlink(dir.path + "/" + fd)
+	s.fail(err)
+	name, _ := strings.CutSuffix(link, " (deleted)")
+	return s.names[name]
 }
 
 // findHolders returns one holder for each question that has one, by number.
