@@ -19,12 +19,16 @@ const (
 	rareRound = 10 // rarely is in every tenth round
 )
 
+// slowly is how many rounds of something there are that takes a second or so.
+func (b *bench) slowly() int { return max(1, b.rounds/40) }
+
 // contest lets the contestants run in turn, forwards in one round and backwards
 // in the next, so that what else happens on the machine hits all alike. The
 // first is lockrun. What counts is the median.
-func (b *bench) contest(unit func(time.Duration) amount, contestants ...contestant) (result, error) {
+func (b *bench) contest(rounds int, unit func(time.Duration) amount, contestants ...contestant) (result, error) {
 	samples := make([][]time.Duration, len(contestants))
-	for round := range warmUps + b.rounds {
+	warmUps := min(warmUps, rounds)
+	for round := range warmUps + rounds {
 		for i := range contestants {
 			if round%2 == 1 {
 				i = len(contestants) - 1 - i

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -20,10 +21,13 @@ func (b *bench) printFacts(w io.Writer) {
 		fact("lockrun", fmt.Sprintf("%.2f MB", float64(fi.Size())/1e6))
 	}
 	fact("flock", version(b.flock))
+	fact("setlock", version(b.setlock))
+	fact("chpst", version(b.chpst))
 	fact("start-stop-daemon", version(b.startStopDaemon))
 	fact("daemonize", version(b.daemonize))
-	fact("setlock", version(b.setlock))
+	fact("daemon", version(b.daemon))
 	fact("python", version(b.python))
+	fact("python-daemon", cmp.Or(string(b.pythonDaemon), tool("").missing()))
 	fact("rounds", b.rounds)
 	fmt.Fprintln(w)
 }

@@ -12,8 +12,11 @@ import (
 const (
 	heldLockrun = 75
 	heldFlock   = 1
-	heldSetlock = 111
+	heldSetlock = 111 // chpst's too
 )
+
+// bareSameCalls is the peer that tells what Go costs from what lockrun costs.
+const bareSameCalls = "bare Go, same calls"
 
 // pythonRun is how a script does it that has no tool for it.
 const pythonRun = `import fcntl, subprocess, sys
@@ -28,22 +31,37 @@ func measureRun(b *bench) (result, error) {
 	}
 	python := b.python.contestant(b, "python fcntl.flock", 0, "-c", pythonRun, path, "/bin/true")
 	python.rarely = true
-	return b.contest(inMilliseconds, b.besides(0, []string{path, "--", "/bin/true"},
+	return b.contest(b.rounds, inMilliseconds, b.besides(0, []string{path, "--", "/bin/true"},
 		b.flock.contestant(b, "flock(1)", 0, path, "/bin/true"),
-		tool(b.sameCalls).contestant(b, "bare Go, same calls", 0, path, "/bin/true"),
+		tool(b.sameCalls).contestant(b, bareSameCalls, 0, path, "/bin/true"),
+		tool(b.lockAndGo).contestant(b, "bare Go, locks and runs", 0, path, "/bin/true"),
 		tool(b.bareGo).contestant(b, "bare Go, does nothing", 0),
 		tool("/bin/true").contestant(b, "true alone", 0),
-		b.setlock.contestant(b, "setlock", 0, "-nx", path, "/bin/true"),
+		tool(b.gofrs).contestant(b, "gofrs/flock and os/exec", 0, path, "/bin/true"),
 		python,
 	)...)
 }
 
+// measureExec compares those that become the command.
+func measureExec(b *bench) (result, error) {
+	path, err := b.newFile("exec")
+	if err != nil {
+		return result{}, err
+	}
+	return b.contest(b.rounds, inMilliseconds, b.besides(0, []string{"--exec", path, "--", "/bin/true"},
+		b.flock.contestant(b, "flock(1) -F", 0, "-F", path, "/bin/true"),
+		tool(b.sameExec).contestant(b, "bare Go, locks and becomes it", 0, "-F", path, "/bin/true"),
+		b.setlock.contestant(b, "setlock", 0, path, "/bin/true"),
+		b.chpst.contestant(b, "chpst", 0, "-l", path, "/bin/true"),
+	)...)
+}
+
 func measureFlockRun(b *bench) (result, error) {
-	return b.asFlock("flock-run", tool(b.sameCalls).contestant(b, "bare Go, same calls", 0, b.file("flock-run"), "/bin/true"))
+	return b.asFlock("flock-run", tool(b.lockAndGo).contestant(b, "bare Go, locks and runs", 0, b.file("flock-run"), "/bin/true"))
 }
 
 func measureFlockExec(b *bench) (result, error) {
-	floor := tool(b.sameExec).contestant(b, "bare Go, same calls", 0, "-F", b.file("flock-exec"), "/bin/true")
+	floor := tool(b.sameExec).contestant(b, "bare Go, locks and becomes it", 0, "-F", b.file("flock-exec"), "/bin/true")
 	return b.asFlock("flock-exec", floor, "-F")
 }
 
@@ -61,7 +79,7 @@ func (b *bench) asFlock(measure string, floor contestant, options ...string) (re
 		return result{}, err
 	}
 	args := append(options, path, "/bin/true")
-	return b.contest(inMilliseconds,
+	return b.contest(b.rounds, inMilliseconds,
 		tool(link).contestant(b, "lockrun", 0, args...),
 		b.flock.contestant(b, "flock(1)", 0, args...),
 		floor,
@@ -103,12 +121,15 @@ func measureRefuseFlock(b *bench) (result, error) {
 }
 
 func (b *bench) refusals(path string) (result, error) {
-	return b.contest(inMilliseconds, b.besides(heldLockrun, []string{path, "--", "/bin/true"},
+	return b.contest(b.rounds, inMilliseconds, b.besides(heldLockrun, []string{path, "--", "/bin/true"},
 		b.flock.contestant(b, "flock(1) -n", heldFlock, "-n", path, "/bin/true"),
-		tool(b.sameCalls).contestant(b, "bare Go, same calls", heldLockrun, path, "/bin/true"),
+		tool(b.sameCalls).contestant(b, bareSameCalls, heldLockrun, path, "/bin/true"),
+		tool(b.lockAndGo).contestant(b, "bare Go, locks and runs", heldLockrun, path, "/bin/true"),
 		tool(b.bareGo).contestant(b, "bare Go, does nothing", 0),
 		tool(b.lockrun).contestant(b, "lockrun -q", heldLockrun, "-q", path, "--", "/bin/true"),
 		b.setlock.contestant(b, "setlock -n", heldSetlock, "-n", path, "/bin/true"),
+		b.chpst.contestant(b, "chpst -L", heldSetlock, "-L", path, "/bin/true"),
+		tool(b.gofrs).contestant(b, "gofrs/flock and os/exec", heldLockrun, path, "/bin/true"),
 	)...)
 }
 

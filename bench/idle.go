@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/lockrun/lockrun/pidfile"
@@ -161,16 +162,19 @@ func (b *bench) launchDaemon(path string) (int, error) {
 	if _, err := b.timed(0, b.lockrun, "start", path, "--", "/bin/sleep", "600")(); err != nil {
 		return 0, err
 	}
-	b.atExit.Push(func() { endStarted(path) })
-	return supervisorOf(path)
-}
-
-// supervisorOf returns the parent of the process that is recorded.
-func supervisorOf(pidFile string) (int, error) {
-	pid, err := pidfile.Read(pidFile)
+	command, err := pidfile.Read(path)
 	if err != nil {
 		return 0, err
 	}
+	supervisor, err := parentOf(command)
+	if err != nil {
+		return 0, err
+	}
+	b.atExit.Push(func() { syscall.Kill(supervisor, syscall.SIGTERM) })
+	return supervisor, nil
+}
+
+func parentOf(pid int) (int, error) {
 	status, err := os.ReadFile(procPath(pid, "status"))
 	if err != nil {
 		return 0, err

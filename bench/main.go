@@ -23,42 +23,37 @@ import (
 
 // measure is one thing that is measured.
 type measure struct {
-	name  string
-	limit amount // of ours, or in times of flock(1) or the first peer; zero for none
-	run   func(*bench) (result, error)
+	name   string
+	about  string
+	limits []limit
+	run    func(*bench) (result, error)
 }
 
 var measures = []measure{
-	{"run", amount{1.6, times}, measureRun},
-	{"refuse", amount{1.6, times}, measureRefuse},
-	{"refuse-flock", amount{}, measureRefuseFlock},
-	{"flock-run", amount{1.6, times}, measureFlockRun},
-	{"flock-exec", amount{1.4, times}, measureFlockExec},
-	{"start", amount{10, milliseconds}, measureStart},
-	{"rss-wait", amount{6, megabytes}, measureWaitRSS},
-	{"rss-timed-wait", amount{6, megabytes}, measureTimedWaitRSS},
-	{"rss-supervise", amount{6, megabytes}, measureSuperviseRSS},
-	{"rss-start", amount{6, megabytes}, measureStartRSS},
-	{"cpu-wait", amount{10, milliseconds}, measureWaitCPU},
-	{"cpu-timed-wait", amount{10, milliseconds}, measureTimedWaitCPU},
-	{"cpu-supervise", amount{10, milliseconds}, measureSuperviseCPU},
-	{"cpu-start", amount{10, milliseconds}, measureStartCPU},
-	{"library", amount{3, times}, measureLibrary},
-	{"wake-up", amount{}, measureWakeUp},
+	{"run", "`lockrun L -- true`, lock free", []limit{{amount{1.6, times}, "flock(1)"}, {amount{1.15, times}, bareSameCalls}}, measureRun},
+	{"refuse", "the same, held by a lockrun", []limit{{amount{1.6, times}, "flock(1) -n"}, {amount{1.15, times}, bareSameCalls}}, measureRefuse},
+	{"refuse-flock", "the same, held by flock(1), whose PID is not in the file", nil, measureRefuseFlock},
+	{"exec", "`lockrun --exec L -- true`: it becomes the command", nil, measureExec},
+	{"flock-run", "`flock L true`, by a link to lockrun", []limit{{amount{1.6, times}, "flock(1)"}}, measureFlockRun},
+	{"flock-exec", "`flock -F L true`, by the link", []limit{{amount{1.4, times}, "flock(1)"}}, measureFlockExec},
+	{"start", "`lockrun start NAME -- CMD` until CMD says its first word and the terminal is free",
+		[]limit{{amount{10, milliseconds}, ""}, {amount{1, times}, "start-stop-daemon -b"}, {amount{0.25, times}, "python-daemon"}}, measureStart},
+	{"wake-up", "from the release to the first word of the waiter's command", []limit{{amount{100, microseconds}, "flock(1)"}}, measureWakeUp},
+	{"wake-up-kill", "the same, from SIGKILL of the holder", []limit{{amount{100, microseconds}, "flock(1)"}}, measureWakeUpKill},
+	{"queue", "200 jobs that wait for the lock, from its release to the last one's end", nil, measureQueue},
+	{"simultaneous", "1,000 starts on one lock, until 999 were refused", []limit{{amount{1.6, times}, "flock(1) -n"}}, measureSimultaneous},
+	{"status", "`lockrun status` of 1,000 instances, 200 of which run", []limit{{amount{150, milliseconds}, ""}}, measureStatus},
+	{"rss-wait", "resident memory, waiting (`-w`)", []limit{{amount{6, megabytes}, ""}}, measureWaitRSS},
+	{"rss-timed-wait", "the same with `-t`", []limit{{amount{6, megabytes}, ""}}, measureTimedWaitRSS},
+	{"rss-supervise", "resident memory, supervising", []limit{{amount{6, megabytes}, ""}}, measureSuperviseRSS},
+	{"rss-start", "the same as a daemon, with its control socket", []limit{{amount{6, megabytes}, ""}}, measureStartRSS},
+	{"cpu-wait", "CPU time of 10 s of waiting", []limit{{amount{10, milliseconds}, ""}}, measureWaitCPU},
+	{"cpu-timed-wait", "the same with `-t`", []limit{{amount{10, milliseconds}, ""}}, measureTimedWaitCPU},
+	{"cpu-supervise", "CPU time of 10 s of supervising", []limit{{amount{10, milliseconds}, ""}}, measureSuperviseCPU},
+	{"cpu-start", "the same as a daemon", []limit{{amount{10, milliseconds}, ""}}, measureStartCPU},
+	{"library", "`lock.TryAcquire` and `Release` of an existing file", []limit{{amount{3, times}, "open, flock, close"}}, measureLibrary},
+	{"pidfile", "`pidfile.Hold` and `Close` of an existing file that is kept", nil, measurePIDFile},
 }
-
-const legend = `
-run            lockrun L -- true, lock free
-refuse         lockrun L -- true, while a lockrun holds L
-refuse-flock   lockrun L -- true, while flock(1) holds L and its PID is not in the file
-flock-run      flock L true, by a link to lockrun and the original
-flock-exec     flock -F L true, the same
-start          lockrun start L -- sleep, until it returns
-rss-*          resident memory of a process that waits (-w; timed: -t) or supervises (start: as a daemon)
-cpu-*          CPU time of the same, while it has nothing to do
-library        lock.TryAcquire and Release of an existing file
-wake-up        from the release to the first word of the waiter's command
-`
 
 func main() {
 	os.Exit(run())
@@ -71,6 +66,7 @@ func run() int {
 	flag.StringVar(&b.lockrun, "lockrun", "", "measure this `file` instead of building one")
 	flag.StringVar(&b.before, "before", "", "another lockrun `file` to measure beside it")
 	check := flag.Bool("check", false, "exit 1 if a limit is not reached")
+	write := flag.String("write", "", "write the tables into this `file`, docs/performance.md, and the plot beside it")
 	flag.Usage = usage
 	flag.Parse()
 	chosen, err := choose(flag.Args())
@@ -90,13 +86,15 @@ func run() int {
 		return 1
 	}
 	b.printFacts(os.Stdout)
-	reached, err := b.printTable(os.Stdout, chosen)
+	found, err := b.printTable(os.Stdout, chosen)
+	if err == nil && *write != "" {
+		err = b.writeReport(*write, found)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		return 1
 	}
-	fmt.Print(legend)
-	if *check && !reached {
+	if *check && slices.ContainsFunc(found, func(f finding) bool { return !f.reached() }) {
 		return 1
 	}
 	return 0
@@ -105,7 +103,9 @@ func run() int {
 func usage() {
 	fmt.Fprintln(flag.CommandLine.Output(), "usage: bench [flags] [MEASURE...]")
 	flag.PrintDefaults()
-	fmt.Fprint(flag.CommandLine.Output(), legend)
+	for _, m := range measures {
+		fmt.Fprintf(flag.CommandLine.Output(), "%-14s %s\n", m.name, strings.ReplaceAll(m.about, "`", ""))
+	}
 }
 
 // choose returns the measures of those names; "rss" or "rss-" stands for all

@@ -16,19 +16,30 @@ var environment = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 // patience is how long something is waited for that should be there at once.
 const patience = 10 * time.Second
 
-// spawn starts a command whose output goes nowhere.
+// spawning is what a process gets beside its arguments.
+type spawning struct {
+	stdin, stdout int // nothing goes there if they are 0
+	ownGroup      bool
+	env           []string // more than environment
+}
+
+// spawn starts a process.
 //
 // syscall.ForkExec, not os/exec: no goroutines, no descriptors of our own that
 // would be measured too.
-func (b *bench) spawn(argv ...string) (pid int, err error) {
-	return b.spawnTo(b.null.Fd(), false, argv)
-}
-
-func (b *bench) spawnTo(stdout uintptr, ownGroup bool, argv []string) (pid int, err error) {
+func (b *bench) spawn(how spawning, argv ...string) (pid int, err error) {
+	null := b.null.Fd()
+	files := []uintptr{null, null, null}
+	if how.stdin != 0 {
+		files[0] = uintptr(how.stdin)
+	}
+	if how.stdout != 0 {
+		files[1] = uintptr(how.stdout)
+	}
 	pid, err = syscall.ForkExec(argv[0], argv, &syscall.ProcAttr{
-		Env:   environment,
-		Files: []uintptr{b.null.Fd(), stdout, b.null.Fd()},
-		Sys:   &syscall.SysProcAttr{Setpgid: ownGroup},
+		Env:   append(how.env, environment...),
+		Files: files,
+		Sys:   &syscall.SysProcAttr{Setpgid: how.ownGroup},
 	})
 	if err != nil {
 		err = &os.PathError{Op: "exec", Path: argv[0], Err: err}
@@ -56,9 +67,13 @@ func waitFor(pid, want int) error {
 
 // timed returns what runs a command to its end and tells the time that took.
 func (b *bench) timed(want int, argv ...string) func() (time.Duration, error) {
+	return b.timedWith(spawning{}, want, argv...)
+}
+
+func (b *bench) timedWith(how spawning, want int, argv ...string) func() (time.Duration, error) {
 	return func() (time.Duration, error) {
 		start := time.Now()
-		pid, err := b.spawn(argv...)
+		pid, err := b.spawn(how, argv...)
 		if err != nil {
 			return 0, err
 		}
@@ -76,7 +91,7 @@ type background struct {
 
 // launch starts one. It is ended at the latest when the program ends.
 func (b *bench) launch(argv ...string) (*background, error) {
-	pid, err := b.spawnTo(b.null.Fd(), true, argv)
+	pid, err := b.spawn(spawning{ownGroup: true}, argv...)
 	if err != nil {
 		return nil, err
 	}
@@ -86,9 +101,13 @@ func (b *bench) launch(argv ...string) (*background, error) {
 }
 
 // end ends the group: flock(1) does not pass signals on to its command.
-func (p *background) end() {
+func (p *background) end() { p.endBy(syscall.SIGTERM) }
+
+func (p *background) kill() { p.endBy(syscall.SIGKILL) }
+
+func (p *background) endBy(sig syscall.Signal) {
 	p.once.Do(func() {
-		syscall.Kill(-p.pid, syscall.SIGTERM)
+		syscall.Kill(-p.pid, sig)
 		for {
 			if _, err := syscall.Wait4(p.pid, nil, 0, nil); err != syscall.EINTR {
 				return

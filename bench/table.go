@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -26,7 +27,7 @@ func (a amount) String() string {
 	}
 	digits := 2
 	if a.value != 0 {
-		digits = min(3, max(0, 2-int(math.Floor(math.Log10(a.value))))) // three that count
+		digits = min(3, max(0, 2-int(math.Floor(math.Log10(math.Abs(a.value)))))) // three that count
 	}
 	return fmt.Sprintf("%.*f %s", digits, a.value, a.unit)
 }
@@ -43,8 +44,7 @@ func inMegabytes(bytes int64) amount {
 	return amount{float64(bytes) / 1e6, megabytes}
 }
 
-// result is what a measure found. The first peer is the one that a limit in
-// times is about.
+// result is what a measure found.
 type result struct {
 	ours  amount
 	note  string
@@ -65,59 +65,111 @@ func (r result) ratioTo(p peer) amount {
 	return amount{r.ours.value / p.amount.value, times}
 }
 
-// within reports whether a limit is reached. Without one it is.
-func (r result) within(limit amount) bool {
-	switch limit.unit {
-	case "":
-		return true
-	case times:
-		return len(r.peers) > 0 && r.peers[0].amount.unit != "" && r.ratioTo(r.peers[0]).value <= limit.value
+func (r result) peer(name string) peer {
+	for _, p := range r.peers {
+		if p.name == name {
+			return p
+		}
 	}
-	if limit.unit != r.ours.unit {
-		panic("limit in " + limit.unit + ", measured in " + r.ours.unit)
-	}
-	return r.ours.value <= limit.value
+	panic("no peer " + name)
 }
 
-const rowFormat = "%-15s %9s  %9s  %-8s %9s  %-26s %s\n"
+// limit is what is to be reached: an amount, so many times what a peer takes, or so
+// much more than that.
+type limit struct {
+	amount
+	peer string // "" without
+}
 
-// printTable runs the measures and prints each as soon as it is done. It
-// reports whether all limits are reached.
-func (b *bench) printTable(w io.Writer, measures []measure) (reached bool, err error) {
-	fmt.Fprintf(w, rowFormat, "MEASURE", "LOCKRUN", "LIMIT", "REACHED", "PEER", "", "LOCKRUN/PEER")
-	reached = true
+func (l limit) String() string {
+	switch {
+	case l.peer == "":
+		return l.amount.String()
+	case l.unit == times:
+		return l.amount.String() + " " + l.peer
+	}
+	return l.peer + " + " + l.amount.String()
+}
+
+// measured returns what the limit is about. It is no amount if the peer is missing.
+func (l limit) measured(r result) amount {
+	switch {
+	case l.peer == "":
+		return r.ours.in(l.unit)
+	case r.peer(l.peer).missing != "":
+		return amount{}
+	case l.unit == times:
+		return r.ratioTo(r.peer(l.peer))
+	}
+	difference := amount{r.ours.value - r.peer(l.peer).amount.value, r.ours.unit}
+	return difference.in(l.unit)
+}
+
+// verdict says whether the limit is reached.
+func (l limit) verdict(r result) string {
+	switch got := l.measured(r); {
+	case got.unit == "":
+		return "not measured"
+	case got.value <= l.value:
+		return "reached"
+	}
+	return notReached
+}
+
+const notReached = "not reached"
+
+// in returns the same amount in another unit.
+func (a amount) in(unit string) amount {
+	switch {
+	case a.unit == unit:
+		return a
+	case a.unit == milliseconds && unit == microseconds:
+		return amount{a.value * 1000, unit}
+	}
+	panic(a.unit + " is not to be had in " + unit)
+}
+
+// finding is a measure with its result.
+type finding struct {
+	measure
+	result
+}
+
+// reached reports whether all limits are.
+func (f finding) reached() bool {
+	return !slices.ContainsFunc(f.limits, func(l limit) bool { return l.verdict(f.result) == notReached })
+}
+
+const rowFormat = "%-13s %-32s %9s  %s\n"
+
+// printTable runs the measures and prints each as soon as it is done.
+func (b *bench) printTable(w io.Writer, measures []measure) (found []finding, err error) {
+	fmt.Fprintf(w, rowFormat, "MEASURE", "WHO", "TOOK", "LOCKRUN/IT")
 	for _, m := range measures {
 		r, err := m.run(b)
 		if err != nil {
-			return false, fmt.Errorf("%s: %w", m.name, err)
+			return found, fmt.Errorf("%s: %w", m.name, err)
 		}
-		r.print(w, m)
-		reached = reached && r.within(m.limit)
+		f := finding{m, r}
+		f.print(w)
+		found = append(found, f)
 	}
-	return reached, nil
+	return found, nil
 }
 
-func (r result) print(w io.Writer, m measure) {
-	verdict := ""
-	if m.limit.unit != "" {
-		verdict = "no"
-		if r.within(m.limit) {
-			verdict = "yes"
-		}
-	}
-	left := [4]string{m.name, r.ours.String(), m.limit.String(), verdict}
-	for _, p := range r.peers {
-		name, ratio := p.name, r.ratioTo(p).String()
+func (f finding) print(w io.Writer) {
+	fmt.Fprintf(w, rowFormat, f.name, "lockrun", f.ours, "")
+	for _, p := range f.peers {
+		ratio := f.ratioTo(p).String()
 		if p.missing != "" {
-			name, ratio = p.name+": "+p.missing, ""
+			ratio = p.missing
 		}
-		fmt.Fprintf(w, rowFormat, left[0], left[1], left[2], left[3], p.amount, name, ratio)
-		left = [4]string{}
+		fmt.Fprintf(w, rowFormat, "", p.name, p.amount, ratio)
 	}
-	if len(r.peers) == 0 {
-		fmt.Fprintf(w, rowFormat, left[0], left[1], left[2], left[3], "", "", "")
+	for _, l := range f.limits {
+		fmt.Fprintf(w, "%13s limit %v: %v, %s\n", "", l, l.measured(f.result), l.verdict(f.result))
 	}
-	if r.note != "" {
-		fmt.Fprintf(w, "%15s %s\n", "", r.note)
+	if f.note != "" {
+		fmt.Fprintf(w, "%13s %s\n", "", f.note)
 	}
 }
