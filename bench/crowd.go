@@ -93,9 +93,11 @@ func measureSimultaneous(b *bench) (result, error) {
 
 func (b *bench) crowd(refused int, argv []string) (time.Duration, error) {
 	var input [2]int // of the command, which ends with it
-	if err := unix.Pipe2(input[:], unix.O_CLOEXEC); err != nil {
+	if err := unix.Pipe(input[:]); err != nil {
 		return 0, err
 	}
+	unix.CloseOnExec(input[0])
+	unix.CloseOnExec(input[1])
 	defer unix.Close(input[0])
 	end := func() { unix.Close(input[1]) }
 	start := time.Now()
