@@ -73,7 +73,7 @@ func emphasize(verdict string) string {
 func printAll(w *bytes.Buffer, found []finding) {
 	w.WriteString("| measure | who | took | lockrun takes |\n| --- | --- | --- | --- |\n")
 	for _, f := range found {
-		fmt.Fprintf(w, "| %s | lockrun | **%v** | |\n", f.name, f.ours)
+		fmt.Fprintf(w, "| %s: %s | lockrun | **%v** | |\n", f.name, f.about, f.ours)
 		for _, p := range f.peers {
 			ratio := f.ratioTo(p).String()
 			if p.missing != "" {
