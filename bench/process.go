@@ -14,7 +14,7 @@ import (
 var environment = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 // patience is how long something is waited for that should be there at once.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // spawning is what a process gets beside its arguments.
 type spawning struct {
