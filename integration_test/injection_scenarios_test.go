@@ -90,7 +90,7 @@ func injRan(r *injRun) string {
 // injStands says what is missing from a daemon whose command is number n.
 func injStands(lock string, n int) func(*injRun) string {
 	return func(r *injRun) string {
-		if !injUntil(5*time.Second, func() bool { return r.lives(n) }) {
+		if !injUntil(injPatience, func() bool { return r.lives(n) }) {
 			return fmt.Sprintf("no command lives: %q ran, there are %v", r.lines("ran"), injAlive())
 		}
 		if len(r.holders(r.file(lock))) == 0 {

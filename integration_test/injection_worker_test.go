@@ -430,6 +430,9 @@ func (r *injRun) lines(name string) []string {
 	return strings.Fields(string(content))
 }
 
+// injUnseen is in a refusal by somebody who can't be named.
+var injUnseen = regexp.MustCompile(`held by (a process that can't be seen|another process)`)
+
 var injNamed = regexp.MustCompile(`held by process ([0-9]+) \(`)
 
 // aftermath sees that nothing is left that should not be, and that the next start
@@ -463,7 +466,7 @@ func (r *injRun) aftermath(s *injScenario) {
 			pid, _ = strconv.Atoi(m[1])
 		}
 		switch {
-		case strings.Contains(stderr, "that can't be seen") && len(r.holders(path)) == 0 && try < 3:
+		case injUnseen.MatchString(stderr) && len(r.holders(path)) == 0 && try < 3:
 			// Who ends has no descriptors any more before the kernel has closed them.
 			time.Sleep(100 * time.Millisecond)
 			continue
