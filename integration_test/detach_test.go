@@ -451,9 +451,7 @@ func TestStartWaits(t *testing.T) {
 	path := filepath.Join(dir, "web.pid")
 	pid := detRead(t, path)
 	detHeld(t, path, pid)
-	if arguments, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); string(arguments) != "sleep\x00601\x00" {
-		t.Errorf("the lock is held by %q", arguments)
-	}
+	eventually(t, "the command holds the lock", func() bool { return filesContent(fmt.Sprintf("/proc/%d/cmdline", pid)) == "sleep\x00601\x00" })
 }
 
 // TestStartWaitInterrupted: whoever gives up waiting on the terminal does not

@@ -174,8 +174,10 @@ func TestWhateverPIDIsInAFreeFile(t *testing.T) {
 			fill()
 			filesRun(t, "start", l, "--", "sleep", "60").want(t, 0, "")
 			pid := pidIn(t, l)
-			if line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); string(line) != "sleep\x0060\x00" || filesContent(l) != fmt.Sprintln(pid) {
-				t.Errorf("the file holds %q, of %q", filesContent(l), line)
+			// In the middle of execve(2) a process has no command line.
+			eventually(t, "the command runs", func() bool { return filesContent(fmt.Sprintf("/proc/%d/cmdline", pid)) == "sleep\x0060\x00" })
+			if filesContent(l) != fmt.Sprintln(pid) {
+				t.Errorf("the file holds %q; want %d", filesContent(l), pid)
 			}
 			filesRun(t, "stop", l).want(t, 0, "")
 			if exists(l) || alive(pid) {

@@ -374,7 +374,9 @@ func findAny(path string, id fileID, preferDeleted bool) (holder, deleted *carri
 // kernelName returns the path as /proc prints it, without symbolic links, and
 // what its directory is. Without /proc the error is errors.ErrUnsupported.
 func kernelName(path string) (name string, dir unix.Statx_t, err error) {
-	fd, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	// With the dot, a symbolic link is one on the way, as in the path itself, which
+	// fs.protected_symlinks lets pass (proc_sys_fs(5)).
+	fd, err := unix.Open(filepath.Dir(path)+"/.", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", dir, err
 	}
