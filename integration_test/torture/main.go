@@ -68,7 +68,11 @@ func run() int {
 		return 2
 	}
 	// Who is tired of it gets the report of what was until then.
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	tired := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // nohup
+		tired = append(tired, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), tired...)
 	defer stop()
 	if s.duration > 0 {
 		var cancel context.CancelFunc
