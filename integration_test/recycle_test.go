@@ -322,7 +322,8 @@ func (in *instance) kill(pids ...int) {
 		}
 		for deadline := time.Now().Add(20 * time.Second); syscall.Kill(pid, 0) != unix.ESRCH; runtime.Gosched() {
 			if time.Now().After(deadline) {
-				panic(fmt.Sprintf("process %d was killed and is there: %+v", pid, in))
+				status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+				panic(fmt.Sprintf("process %d was killed and is there: %+v\n%s", pid, in, status))
 			}
 		}
 	}

@@ -202,9 +202,11 @@ func Inspect(path string) (Inspection, error) {
 }
 
 // InspectAll is Inspect for many paths; results and errors stand in the order of
-// the paths. All processes are looked at once at most, not once for each path.
+// the paths. All processes are looked at once at most, and not once for each path;
+// again only if there are more paths than a quarter of the descriptors that this
+// process may have (RLIMIT_NOFILE).
 func InspectAll(paths []string) ([]Inspection, []error) {
-	const batch = 256 // files that are open at a time
+	batch := max(1, descriptorLimit()/4) // files that are open at a time
 	in, errs := make([]Inspection, len(paths)), make([]error, len(paths))
 	for from := 0; from < len(paths); from += batch {
 		to := min(from+batch, len(paths))

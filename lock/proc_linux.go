@@ -207,16 +207,23 @@ func (s *search) deleted(i int, path string) {
 	s.asked++
 }
 
-// fail takes note of an error, unless it says that a process is gone or may not be
-// looked at, or that there is no /proc. With any other one, be it that no memory is
-// left, "nobody holds it" would be a guess.
+// fail takes note of an error. With any other than those that mean nothing, be it
+// that no memory is left, "nobody holds it" would be a guess.
 func (s *search) fail(err error) {
-	for _, no := range []error{fs.ErrNotExist, fs.ErrPermission, errors.ErrUnsupported, unix.ESRCH} {
+	if !meansNothing(err) {
+		s.err = cmp.Or(s.err, err)
+	}
+}
+
+// meansNothing reports whether there is no error, or one that says that a process is
+// gone or may not be looked at, or that there is no /proc.
+func meansNothing(err error) bool {
+	for _, no := range []error{nil, fs.ErrNotExist, fs.ErrPermission, errors.ErrUnsupported, unix.ESRCH} {
 		if errors.Is(err, no) {
-			return
+			return true
 		}
 	}
-	s.err = cmp.Or(s.err, err)
+	return false
 }
 
 // whatOfDeleted is asked of statx(2) of a deleted file and of its directory.
@@ -263,7 +270,7 @@ func (s *search) each(do func(i int, c carrier) bool) error {
 			if err != nil {
 				// A file system that is out of order, somebody else's, is not to
 				// keep all from starting.
-				if err == unix.ENOMEM || s.named(dir, fd) != nil {
+				if !meansNothing(err) && (err == unix.ENOMEM || s.named(dir, fd) != nil) {
 					s.fail(err)
 				}
 				return true
