@@ -336,8 +336,17 @@ func (r *recycler) end(in instance) {
 			in.kill(pid)
 		}
 	}
-	if state, err := pidfile.Inspect(r.l); err != nil || state.State == pidfile.Running {
-		r.fail("at the end of a round: %+v, %v", state, err)
+	// Who is about to end, killed by stop, has no descriptors any more before the
+	// kernel has closed them.
+	for deadline := time.Now().Add(20 * time.Second); ; runtime.Gosched() {
+		state, err := pidfile.Inspect(r.l)
+		if err == nil && state.State != pidfile.Running {
+			return
+		}
+		if err != nil || state.Holder.PID != 0 || time.Now().After(deadline) {
+			r.fail("at the end of a round: %+v, %v", state, err)
+			return
+		}
 	}
 }
 
