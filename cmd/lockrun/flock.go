@@ -101,28 +101,7 @@ func flockTool(program string, args []string) int {
 }
 
 func (f *flock) run(args []string) int {
-	if len(args) == 0 {
-		return f.seeHelp("not enough arguments")
-	}
-	g := newGetopt(f.program, args, flockShort, flockLong)
-	// -c is an operand, behind FILE. --fd stands in its place.
-	for !f.hasDescriptor || !isShellOption(g.word()) {
-		opt, arg, ok, err := g.next()
-		if err != nil {
-			os.Stderr.WriteString(err.Error() + "\n")
-			return f.seeHelp("")
-		}
-		if !ok {
-			break
-		}
-		if status, done := f.option(opt, arg); done {
-			return status
-		}
-	}
-	if f.noFork && f.closeLock {
-		return f.fail(exUsage, "the --no-fork and --close options are incompatible")
-	}
-	if status, done := f.operands(g.operands()); done {
+	if status, done := f.parse(args); done {
 		return status
 	}
 	if f.hasFile {
@@ -139,8 +118,34 @@ func (f *flock) run(args []string) int {
 	return f.execute()
 }
 
-// option takes one option. done says that there is nothing more to do, with that
-// exit status.
+// parse reads the command line. done says that there is nothing more to do, with
+// that exit status.
+func (f *flock) parse(args []string) (status int, done bool) {
+	if len(args) == 0 {
+		return f.seeHelp("not enough arguments"), true
+	}
+	g := newGetopt(f.program, args, flockShort, flockLong)
+	// -c is an operand, behind FILE. --fd stands in its place.
+	for !f.hasDescriptor || !isShellOption(g.word()) {
+		opt, arg, ok, err := g.next()
+		if err != nil {
+			os.Stderr.WriteString(err.Error() + "\n")
+			return f.seeHelp(""), true
+		}
+		if !ok {
+			break
+		}
+		if status, done := f.option(opt, arg); done {
+			return status, true
+		}
+	}
+	if f.noFork && f.closeLock {
+		return f.fail(exUsage, "the --no-fork and --close options are incompatible"), true
+	}
+	return f.operands(g.operands())
+}
+
+// option takes one option.
 func (f *flock) option(opt rune, arg string) (status int, done bool) {
 	var err error
 	switch opt {
