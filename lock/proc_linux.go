@@ -28,7 +28,7 @@ import (
 // carrier is a process that has a descriptor with a lock.
 type carrier struct {
 	pid    int
-	fd     string // number of the descriptor
+	fd     string // path of the descriptor, /proc/5577/fd/64
 	id     fileID // what it was open on
 	shared bool
 }
@@ -37,15 +37,14 @@ type carrier struct {
 // fs.ErrNotExist if the process has it open no more; the number of its
 // descriptor can be that of another file by now.
 func (c *carrier) open() (*os.File, error) {
-	name := "/proc/" + strconv.Itoa(c.pid) + "/fd/" + c.fd
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	f, err := os.OpenFile(c.fd, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, err
 	}
 	id, err := idOfDescriptor(int(f.Fd()))
 	if err != nil || id != c.id {
 		f.Close()
-		return nil, pathError(name, fs.ErrNotExist)
+		return nil, pathError(c.fd, fs.ErrNotExist)
 	}
 	return f, nil
 }
@@ -111,8 +110,9 @@ func lockLine(fdinfo []byte) (shared, ok bool) {
 func carries(pid int, id fileID) (shared, ok bool, err error) {
 	var st unix.Stat_t
 	first := strconv.Itoa(firstInherited)
-	if unix.Stat("/proc/"+strconv.Itoa(pid)+"/fd/"+first, &st) == nil && (fileID{st.Dev, st.Ino}) == id {
-		if shared, ok, _ = descriptorLock(pid, first); ok {
+	fds := "/proc/" + strconv.Itoa(pid) + "/fd"
+	if unix.Stat(fds+"/"+first, &st) == nil && (fileID{st.Dev, st.Ino}) == id {
+		if shared, ok, _ = descriptorLock(fds, first); ok {
 			return shared, true, nil
 		}
 	}
@@ -120,7 +120,7 @@ func carries(pid int, id fileID) (shared, ok bool, err error) {
 		if got, _, err := idOfEntry(dir, fd); err != nil || got != id {
 			return true
 		}
-		shared, ok, _ = descriptorLock(pid, fd)
+		shared, ok, _ = descriptorLock(dir.path, fd)
 		return !ok
 	})
 	return shared, ok, err
@@ -288,10 +288,10 @@ func (s *search) each(do func(i int, c carrier) bool) error {
 			if len(questions) == 0 {
 				return true
 			}
-			shared, ok, err := descriptorLock(pid, fd)
+			shared, ok, err := descriptorLock(dir.path, fd)
 			s.fail(err)
 			for _, i := range questions {
-				more = more && (!ok || do(i, carrier{pid, fd, id, shared}))
+				more = more && (!ok || do(i, carrier{pid, dir.path + "/" + fd, id, shared}))
 			}
 			return more
 		}))
@@ -412,28 +412,35 @@ func kernelName(path string) (name string, dir unix.Statx_t, err error) {
 // C was there before P was gone, so it is in a list that is made after we came
 // to P.
 func eachProcess(do func(pid int) bool) error {
+	err := eachNumber("/proc", do)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return errors.Join(errors.ErrUnsupported, err)
+	}
+	return err
+}
+
+// eachNumber calls do with every number that is the name of something in a
+// directory, as often as there are new ones, until it returns false.
+func eachNumber(path string, do func(n int) bool) error {
 	seen := make(map[int]bool)
 	for {
-		proc, err := openDirectory("/proc")
-		var names []string
-		if err == nil {
-			names, err = proc.names()
-			proc.close()
+		dir, err := openDirectory(path)
+		if err != nil {
+			return err
 		}
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-			return errors.Join(errors.ErrUnsupported, err)
-		}
+		names, err := dir.names()
+		dir.close()
 		if err != nil {
 			return err
 		}
 		before := len(seen)
 		for _, name := range names {
-			pid, err := strconv.Atoi(name)
-			if err != nil || seen[pid] {
+			n, err := strconv.Atoi(name)
+			if err != nil || seen[n] {
 				continue
 			}
-			seen[pid] = true
-			if !do(pid) {
+			seen[n] = true
+			if !do(n) {
 				return nil
 			}
 		}
@@ -480,15 +487,59 @@ func (d directory) names() (names []string, err error) {
 // eachDescriptor calls do with every descriptor of a process until it returns
 // false. A process that is gone, or a zombie, has none. dir is the directory
 // of the descriptors.
+//
+// /proc/PID/fd is that of the first thread. It is empty, or root's, once that thread
+// has ended, although the others live on with the descriptors: it has called
+// pthread_exit(3), or all of them are being killed, which is done by each for itself.
 func eachDescriptor(pid int, do func(dir directory, fd string) bool) error {
-	dir, err := openDirectory("/proc/" + strconv.Itoa(pid) + "/fd")
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-			if _, err := os.Stat("/proc/self"); err != nil {
-				return errors.ErrUnsupported
-			}
-			return nil
+	proc := "/proc/" + strconv.Itoa(pid)
+	some := false
+	err := eachDescriptorIn(proc+"/fd", func(dir directory, fd string) bool {
+		some = true
+		return do(dir, fd)
+	})
+	if some || err != nil && !errors.Is(err, fs.ErrPermission) || !hasThreads(proc) {
+		return err
+	}
+	if parent, _ := parentOf(pid); err != nil && parent != 0 {
+		return err // somebody else's
+	}
+	more := true
+	threadsErr := eachNumber(proc+"/task", func(thread int) bool {
+		if thread == pid {
+			return true
 		}
+		err = eachDescriptorIn(proc+"/task/"+strconv.Itoa(thread)+"/fd", func(dir directory, fd string) bool {
+			more = do(dir, fd)
+			return more
+		})
+		return more && err == nil
+	})
+	if gone(threadsErr) {
+		return err
+	}
+	return cmp.Or(err, threadsErr)
+}
+
+// hasThreads reports whether a process has more than one thread: its directory of
+// them has a link for each.
+func hasThreads(proc string) bool {
+	var st unix.Stat_t
+	return unix.Stat(proc+"/task", &st) == nil && st.Nlink > 2+1
+}
+
+// gone reports whether an error says that a process is there no more.
+func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) }
+
+func eachDescriptorIn(path string, do func(dir directory, fd string) bool) error {
+	dir, err := openDirectory(path)
+	if gone(err) {
+		if _, err := os.Stat("/proc/self"); err != nil {
+			return errors.ErrUnsupported
+		}
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	defer dir.close()
@@ -498,8 +549,8 @@ func eachDescriptor(pid int, do func(dir directory, fd string) bool) error {
 			return nil
 		}
 	}
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		return nil // it is gone by now
+	if gone(err) {
+		return nil // by now
 	}
 	return err
 }
@@ -512,8 +563,9 @@ func idOfEntry(dir directory, fd string) (id fileID, links uint32, err error) {
 	return fileID{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}, st.Nlink, err
 }
 
-func descriptorLock(pid int, fd string) (shared, ok bool, err error) {
-	info, err := readProc("/proc/" + strconv.Itoa(pid) + "/fdinfo/" + fd)
+// descriptorLock looks for a lock of a descriptor in dir, /proc/5577/fd.
+func descriptorLock(dir, fd string) (shared, ok bool, err error) {
+	info, err := readProc(dir + "info/" + fd)
 	if err != nil {
 		return false, false, err
 	}

@@ -87,7 +87,7 @@ func TestDescriptorNumberOfAnotherFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Close()
-	number, err := strconv.Atoi(c.fd)
+	number, err := strconv.Atoi(filepath.Base(c.fd))
 	if err != nil {
 		t.Fatal(err)
 	}
