@@ -231,10 +231,17 @@ func stillHeld(ctx context.Context, path string, f *os.File) error {
 	return &lock.HeldError{Path: path, Holder: in.Holder, Deleted: in.Absent, Cause: ctx.Err()}
 }
 
-// settle is how long somebody without a recorded PID must hold the lock before
-// he is taken for a holder that can be stopped: who only looks whether a lock is
-// free (status, flock -n) holds it for some microseconds.
-const settle = 50 * time.Millisecond
+// settle is how long somebody without a recorded PID must be seen with the lock
+// before he is taken for a holder that can be stopped. Who only looks whether a lock
+// is free (status, stop, flock -n -s) shares it for some microseconds, and on a busy
+// machine, where he can lose the CPU in them, for longer: so whoever shares it is
+// looked at for longer, time and again.
+func settle(shared bool) time.Duration {
+	if shared {
+		return time.Second
+	}
+	return 50 * time.Millisecond
+}
 
 // unseen is how long a lock must be held by nobody who can be seen, whenever one
 // looks, before that is believed. Of a process that ends this is so for a moment,
@@ -293,17 +300,23 @@ func holdersToSignal(path string, f *os.File) ([]*process, error) {
 			}
 			proven = append(proven, p)
 		}
-		if !in.Holder.Recorded {
-			time.Sleep(settle)
-		}
-		proven = slices.DeleteFunc(proven, func(p *process) bool {
-			ok, err := lock.Carries(p.pid, f)
-			if ok && err == nil {
-				return false
+		for seen := time.Now(); ; {
+			wait := settle(in.Holder.Shared) - time.Since(seen)
+			if !in.Holder.Recorded && wait > 0 {
+				time.Sleep(min(wait, settle(false)))
 			}
-			p.close()
-			return true
-		})
+			proven = slices.DeleteFunc(proven, func(p *process) bool {
+				ok, err := lock.Carries(p.pid, f)
+				if ok && err == nil {
+					return false
+				}
+				p.close()
+				return true
+			})
+			if in.Holder.Recorded || wait <= 0 || len(proven) == 0 {
+				break
+			}
+		}
 		if len(proven) > 0 {
 			return proven, nil
 		}

@@ -56,6 +56,20 @@ func init() {
 		time.Sleep(400 * time.Millisecond)
 		syscall.Kill(os.Getpid(), syscall.SIGKILL) // the race detector makes an exit take a second
 	}
+	// The helper "looks" shares a lock for a time, as who only looks does on a busy
+	// machine.
+	helpers["looks"] = func(args []string) {
+		file, err := unix.Open(args[0], unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			err = unix.Flock(file, unix.LOCK_SH)
+		}
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println("up")
+		time.Sleep(300 * time.Millisecond)
+		unix.Flock(file, unix.LOCK_UN)
+	}
 	// The helper "blocked" becomes another one, with SIGTERM blocked.
 	helpers["blocked"] = func(args []string) {
 		runtime.LockOSThread()
@@ -258,6 +272,21 @@ func TestStopUnseen(t *testing.T) {
 		t.Errorf("Stop = %v; want ErrNotRunning", err)
 	}
 	wantFree(t, p)
+}
+
+// TestStopDoesNotHitWhoLooks: he has the lock, and is not meant.
+func TestStopDoesNotHitWhoLooks(t *testing.T) {
+	t.Parallel()
+	p := path(t)
+	write(t, p, "")
+	cmd := helper(t, "looks", p)
+	start(t, cmd)
+	if err := pidfile.Stop(t.Context(), p, short(20*time.Second)); !errors.Is(err, pidfile.ErrNotRunning) {
+		t.Errorf("Stop = %v; want ErrNotRunning", err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("who looked: %v", err)
+	}
 }
 
 // TestStopStopped: a process that was stopped by SIGSTOP gets SIGTERM only when

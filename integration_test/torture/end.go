@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64)
 
 package main
 
@@ -72,10 +72,13 @@ func isZombie(pid int) bool {
 	return err != nil || strings.HasPrefix(string(after), " Z") || strings.HasPrefix(string(after), " X")
 }
 
+// noLock is the target of commands that run without a lock.
+const noLock = "nothing"
+
 // checkWitness makes sure, before all, that two at once would be seen, and that
 // one after the other is not: nor after one that was killed.
 func (s *storm) checkWitness() {
-	t := &target{name: "nothing"}
+	t := &target{name: noLock}
 	command := func(hold time.Duration) (*os.Process, *attempt) {
 		a := &attempt{n: 0, target: t, doing: &doing{}}
 		a.duty = duty{dir: s.dir, target: t.name, kind: exclusive, hold: hold}

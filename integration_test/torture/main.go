@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64)
 
 // Torture lets a storm loose on some locks and counts how often two commands ran
 // at once:
@@ -113,7 +113,21 @@ func (s *storm) setUp(atExit *pidfile.AtExit, only string) (err error) {
 	if len(s.targets) == 0 {
 		return fmt.Errorf("no lock %q", only)
 	}
+	for _, name := range append(s.names(), noLock) {
+		w, err := newWitness((&duty{dir: s.dir, target: name}).witness())
+		if err != nil {
+			return err
+		}
+		atExit.Push(w.remove)
+	}
 	return s.openLog()
+}
+
+func (s *storm) names() (names []string) {
+	for _, t := range s.targets {
+		names = append(names, t.name)
+	}
+	return names
 }
 
 func (s *storm) program(given string) (string, error) {

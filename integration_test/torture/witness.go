@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64)
 
 package main
 
@@ -109,23 +109,13 @@ func linger([]string) int {
 
 // begin takes the witness, and says so. If somebody has it who must not be there
 // at the same time, that is a violation, and end is nil.
-//
-// The witness is a record lock (fcntl(2), F_SETLK), of another family than the
-// lock: they do not see each other. It belongs to the process alone, and the
-// kernel takes it away as soon as the process has ended, by whatever it has ended,
-// and before it frees the lock that the process had: record locks go when the
-// descriptors are closed, locks of a file description some steps later. So nobody
-// is accused who is dead.
-//
-// Who must be alone locks the whole file; the first byte is for those who share,
-// and the byte of a slot's number for who has the slot.
 func (d *duty) begin(waited time.Duration) (end func(), status int) {
 	// Not by package os, which would tell the poller of it.
 	events, err := unix.Open(filepath.Join(d.dir, "events"), unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, statusBroken // the storm is over
 	}
-	file, err := unix.Open(filepath.Join(d.dir, "witness", d.target), unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+	w, err := openWitness(d.witness())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "witness:", err)
 		return nil, statusBroken
@@ -134,40 +124,25 @@ func (d *duty) begin(waited time.Duration) (end func(), status int) {
 		e.target, e.attempt, e.pid, e.at = d.target, d.attempt, os.Getpid(), time.Now()
 		e.write(events)
 	}
-
 	number, _ := strconv.Atoi(os.Getenv("LOCKRUN_SLOT"))
-	var wanted []unix.Flock_t
-	switch d.kind {
-	case exclusive:
-		wanted = []unix.Flock_t{{Type: unix.F_WRLCK}}
-	case shared:
-		wanted = []unix.Flock_t{{Type: unix.F_RDLCK, Len: 1}}
-	case slot:
-		if number < 1 || number > mostSlots {
-			say(event{what: "two", text: fmt.Sprintf("its slot is %d of %d", number, mostSlots)})
-			return nil, statusNotAlone
-		}
-		wanted = []unix.Flock_t{{Type: unix.F_RDLCK, Len: 1}, {Type: unix.F_WRLCK, Start: int64(number), Len: 1}}
+	if d.kind == slot && (number < 1 || number > mostSlots) {
+		say(event{what: "two", text: fmt.Sprintf("its slot is %d of %d", number, mostSlots)})
+		return nil, statusNotAlone
 	}
-	for _, w := range wanted {
-		got := w
-		err := unix.FcntlFlock(uintptr(file), unix.F_SETLK, &got)
-		for err == unix.EINTR {
-			err = unix.FcntlFlock(uintptr(file), unix.F_SETLK, &got)
-		}
-		if err != nil {
-			other := w
-			unix.FcntlFlock(uintptr(file), unix.F_GETLK, &other)
-			say(event{what: "two", text: fmt.Sprintf("process %d runs as well (%v; 0: it is gone by now)", other.Pid, err)})
-			return nil, statusNotAlone
-		}
+	give, err := w.take(d.kind, number)
+	if err != nil {
+		say(event{what: "two", text: err.Error()})
+		return nil, statusNotAlone
 	}
 	say(event{what: "begin", waited: waited, parent: os.Getppid()})
 	return func() {
 		say(event{what: "end"})
-		unix.Close(file)
+		give()
 	}, 0
 }
+
+// witness is the path of the file that names it.
+func (d *duty) witness() string { return filepath.Join(d.dir, "witness", d.target) }
 
 // library is a Go program that uses the packages: it holds the lock itself.
 func library(args []string) int {
