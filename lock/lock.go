@@ -186,8 +186,9 @@ func (l *Lock) Remove() error {
 }
 
 // Verify returns nil if the path still names the locked file, and an error in which
-// errors.Is finds ErrMoved if not; another one says why it can't be known. A process that runs for long can ask now and
-// then: a file renamed under its holder lets a second one in.
+// errors.Is finds ErrMoved if not; another one says why it can't be known. A process
+// that runs for long can ask now and then: a file renamed under its holder lets a
+// second one in.
 func (l *Lock) Verify() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -300,28 +300,37 @@ func holdersToSignal(path string, f *os.File) ([]*process, error) {
 			}
 			proven = append(proven, p)
 		}
-		for seen := time.Now(); ; {
-			wait := settle(in.Holder.Shared) - time.Since(seen)
-			if !in.Holder.Recorded && wait > 0 {
-				time.Sleep(min(wait, settle(false)))
-			}
-			proven = slices.DeleteFunc(proven, func(p *process) bool {
-				ok, err := lock.Carries(p.pid, f)
-				if ok && err == nil {
-					return false
-				}
-				p.close()
-				return true
-			})
-			if in.Holder.Recorded || wait <= 0 || len(proven) == 0 {
-				break
-			}
+		var looked time.Duration // a recorded one is not taken for somebody else
+		if !in.Holder.Recorded {
+			looked = settle(in.Holder.Shared)
 		}
+		proven = thoseWhoCarry(proven, f, looked)
 		if len(proven) > 0 {
 			return proven, nil
 		}
 	}
 	return nil, stopError(path, ErrUnverified)
+}
+
+// thoseWhoCarry returns the processes that have the lock on f whenever one looks, for
+// that long, and lets go of the others.
+func thoseWhoCarry(processes []*process, f *os.File, long time.Duration) []*process {
+	end := time.Now().Add(long)
+	for {
+		left := time.Until(end)
+		time.Sleep(min(left, settle(false)))
+		processes = slices.DeleteFunc(processes, func(p *process) bool {
+			ok, err := lock.Carries(p.pid, f)
+			if ok && err == nil {
+				return false
+			}
+			p.close()
+			return true
+		})
+		if left <= 0 || len(processes) == 0 {
+			return processes
+		}
+	}
 }
 
 // awaitStop waits until the lock on f is free, or is held by a new instance

@@ -29,11 +29,10 @@ const (
 )
 
 const (
-	ipcRemove   = 0
-	ipcNoWait   = 0o4000
-	semUndo     = 0x1000
-	semGetPID   = 11
-	sizeOfAWord = 16
+	ipcRemove = 0
+	ipcNoWait = 0o4000
+	semUndo   = 0x1000
+	semGetPID = 11
 )
 
 // semop is struct sembuf of semop(2).
@@ -63,17 +62,11 @@ func newWitness(path string) (w witness, err error) {
 }
 
 func openWitness(path string) (witness, error) {
-	var text [sizeOfAWord]byte
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err
 	}
-	defer unix.Close(fd)
-	n, err := unix.Read(fd, text[:])
-	if err != nil {
-		return 0, err
-	}
-	id, err := strconv.Atoi(string(text[:n]))
+	id, err := strconv.Atoi(string(text))
 	return witness(id), err
 }
 
