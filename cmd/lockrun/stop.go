@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/lockrun/lockrun/lock"
 	"github.com/lockrun/lockrun/pidfile"
+	"golang.org/x/sys/unix"
 )
 
 // presentFlags say what is to be done when nothing runs; the subcommands that
@@ -52,6 +54,8 @@ type signalValue struct {
 	sig syscall.Signal
 	set bool
 }
+
+func (v *signalValue) String() string { return strings.TrimPrefix(unix.SignalName(v.sig), "SIG") }
 
 func (v *signalValue) Set(s string) (err error) {
 	v.sig, err = pidfile.ParseSignal(s)
