@@ -3,6 +3,7 @@ package lock
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"os"
@@ -410,7 +411,9 @@ func kernelName(path string) (name string, dir unix.Statx_t, err error) {
 //  3. P is killed. We come to P: no descriptors. Nobody seems to hold the lock.
 //
 // C was there before P was gone, so it is in a list that is made after we came
-// to P.
+// to P. C is new even if it was given the number of a process that we came to and
+// that has ended since: the kernel gives the directory of each process an inode
+// number of its own (proc_pid_make_inode, get_next_ino).
 func eachProcess(do func(pid int) bool) error {
 	err := eachNumber("/proc", do)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
@@ -422,24 +425,24 @@ func eachProcess(do func(pid int) bool) error {
 // eachNumber calls do with every number that is the name of something in a
 // directory, as often as there are new ones, until it returns false.
 func eachNumber(path string, do func(n int) bool) error {
-	seen := make(map[int]bool)
+	seen := make(map[entry]bool)
 	for {
 		dir, err := openDirectory(path)
 		if err != nil {
 			return err
 		}
-		names, err := dir.names()
+		entries, err := dir.entries()
 		dir.close()
 		if err != nil {
 			return err
 		}
 		before := len(seen)
-		for _, name := range names {
-			n, err := strconv.Atoi(name)
-			if err != nil || seen[n] {
+		for _, e := range entries {
+			n, err := strconv.Atoi(e.name)
+			if err != nil || seen[e] {
 				continue
 			}
-			seen[n] = true
+			seen[e] = true
 			if !do(n) {
 				return nil
 			}
@@ -467,7 +470,13 @@ func openDirectory(path string) (directory, error) {
 
 func (d directory) close() { unix.Close(d.fd) }
 
-func (d directory) names() (names []string, err error) {
+// entry is a name in a directory, and the inode that it had when it was listed.
+type entry struct {
+	name string
+	ino  uint64
+}
+
+func (d directory) entries() (entries []entry, err error) {
 	buf := make([]byte, 8192)
 	for {
 		n, err := unix.ReadDirent(d.fd, buf)
@@ -475,12 +484,18 @@ func (d directory) names() (names []string, err error) {
 			continue
 		}
 		if err != nil {
-			return names, &fs.PathError{Op: "readdirent", Path: d.path, Err: err}
+			return entries, &fs.PathError{Op: "readdirent", Path: d.path, Err: err}
 		}
 		if n == 0 {
-			return names, nil
+			return entries, nil
 		}
-		_, _, names = unix.ParseDirent(buf[:n], -1, names)
+		// struct linux_dirent64, getdents(2): d_ino, d_off, d_reclen, d_type, d_name.
+		for rest := buf[:n]; len(rest) > 0; {
+			length := binary.NativeEndian.Uint16(rest[16:])
+			name, _, _ := bytes.Cut(rest[19:length], []byte{0})
+			entries = append(entries, entry{string(name), binary.NativeEndian.Uint64(rest)})
+			rest = rest[length:]
+		}
 	}
 }
 
@@ -543,9 +558,12 @@ func eachDescriptorIn(path string, do func(dir directory, fd string) bool) error
 		return err
 	}
 	defer dir.close()
-	names, err := dir.names()
-	for _, fd := range names {
-		if !do(dir, fd) {
+	entries, err := dir.entries()
+	for _, e := range entries {
+		if e.name == "." || e.name == ".." {
+			continue
+		}
+		if !do(dir, e.name) {
 			return nil
 		}
 	}

@@ -58,6 +58,52 @@ func TestProcessesThatComeDuringTheWalk(t *testing.T) {
 	}
 }
 
+// TestNumberIsGivenAgainDuringTheWalk: a process that ends when the walk has come
+// to it, and one that is given its number. The second one is visited too.
+func TestNumberIsGivenAgainDuringTheWalk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("the next PID is root's to choose")
+	}
+	for range 100 { // others are given numbers too
+		first := exec.Command("sleep", "60")
+		if err := first.Start(); err != nil {
+			t.Fatal(err)
+		}
+		second := exec.Command("sleep", "60")
+		visits := 0
+		err := eachProcess(func(pid int) bool {
+			if pid != first.Process.Pid {
+				return true
+			}
+			visits++
+			if visits > 1 {
+				return true
+			}
+			first.Process.Kill()
+			first.Wait()
+			if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(pid-1)), 0); err != nil {
+				t.Fatal(err)
+			}
+			if err := second.Start(); err != nil {
+				t.Fatal(err)
+			}
+			return true
+		})
+		second.Process.Kill()
+		second.Wait()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if second.Process.Pid == first.Process.Pid {
+			if visits != 2 {
+				t.Errorf("came %d times to number %d, want 2: it was given again", visits, first.Process.Pid)
+			}
+			return
+		}
+	}
+	t.Error("the number was never given again")
+}
+
 // TestDescriptorNumberOfAnotherFile: who holds a deleted file lets go of it, and
 // the number of its descriptor is given to another file, before we have opened
 // /proc/PID/fd/N. That one is not to be waited for, and its holder not to be
