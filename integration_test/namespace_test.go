@@ -403,3 +403,31 @@ func TestPID1ReapsOrphans(t *testing.T) {
 		t.Errorf("exit status %d; want 143", ws.ExitStatus())
 	}
 }
+
+// So it does while no command runs, in the pause of --restart.
+func TestPID1ReapsOrphansInThePause(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	l := filepath.Join(dir, "L")
+	// The first run leaves a child behind, which ends when it is told to. The pause
+	// after the fifth is 1.6 s.
+	script := `echo run >>"$1/runs"
+		[ -e "$1/orphan" ] || (sh -c 'echo $$ >"$1/new"; mv "$1/new" "$1/orphan"; while [ ! -e "$1/end" ]; do sleep 0.02; done' sh "$1" &)
+		exit 1`
+	init := nsOwnPIDs(t, lockrun, "--restart", "always", l, "--", "sh", "-c", script, "sh", dir)
+	runs := func() int { return strings.Count(filesContent(dir+"/runs"), "\n") }
+	eventually(t, "the fifth run has ended", func() bool { return runs() == 5 && pidIn(t, l) == 1 })
+	orphan := pidIn(t, dir+"/orphan")
+	if nsParent(orphan) != 1 {
+		t.Fatalf("process %d is not left to PID 1", orphan)
+	}
+	filesWrite(t, dir+"/end", "", 0o600)
+	eventually(t, "it is reaped", func() bool { return nsState(orphan) == "" })
+	if runs() != 5 {
+		t.Error("it was reaped when the pause was over")
+	}
+	filesMust(t, init.Process.Signal(syscall.SIGTERM))
+	if ws := nsWait(t, init).Sys().(syscall.WaitStatus); ws.ExitStatus() != 128+15 {
+		t.Errorf("exit status %d; want 143", ws.ExitStatus())
+	}
+}

@@ -197,3 +197,13 @@ func wait4(pid int) (ws waitStatus) {
 		}
 	}
 }
+
+// reapOrphans reaps the ended processes that were left to us as PID 1. That is
+// awaitEnd's while a command runs.
+func reapOrphans() {
+	for os.Getpid() == 1 {
+		if pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); pid <= 0 && err != syscall.EINTR {
+			return
+		}
+	}
+}

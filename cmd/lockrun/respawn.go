@@ -113,6 +113,7 @@ func (s *supervisor) respawnLater() {
 	}
 	complain("%s: ended with status %d; it is started again in %v", s.name(), s.status, s.delay)
 	s.pause = time.NewTimer(s.delay)
+	reapOrphans() // those that ended before the command
 }
 
 // onExitPatience is how long the last --on-exit command may take.

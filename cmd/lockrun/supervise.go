@@ -34,6 +34,7 @@ type supervisor struct {
 	launches int                    // how many there were
 	launched time.Time              // the last one
 	ended    chan func() waitStatus // the command has ended, and is reaped by calling it
+	children chan os.Signal         // as PID 1: a child has ended
 
 	up         bool        // the command is ready
 	tooSlow    bool        // it was not in time
@@ -115,6 +116,10 @@ func supervise(h *hold, cmd command, policy policy, control *control, started fu
 			return exitSystem, err
 		}
 	}
+	if os.Getpid() == 1 {
+		s.children = make(chan os.Signal, 1)
+		signal.Notify(s.children, unix.SIGCHLD)
+	}
 	catch(s.signals, endingSignals)
 	if s.launch(); s.err != nil {
 		return s.status, s.err
@@ -153,6 +158,10 @@ func supervise(h *hold, cmd command, policy policy, control *control, started fu
 			s.launchAgain()
 		case reap := <-s.ended:
 			s.commandEnded(reap)
+		case <-s.children:
+			if s.command == 0 {
+				reapOrphans()
+			}
 		case <-s.onExit:
 			s.onExit = nil
 		}
