@@ -278,6 +278,8 @@ func (r *injRun) judge(s *injScenario, subject *injProcess, status int) {
 		if s.succeeds == 75 && (stderr == "" || len(lines) != 1) && !unspeakable {
 			r.violate("a refusal without its line: %q", stderr)
 		}
+	case r.Aim == nil:
+		r.violate("status %d, stderr %q; want %d", status, stderr, s.succeeds)
 	case status == 137 && struck(""):
 		// By our own SIGKILL, its or that of its command before it was executed.
 	case s.alone && r.Aim.Errno != 0 && !injUntil(5*time.Second, func() bool { return len(r.holders(r.file(s.lock))) == 0 }):
