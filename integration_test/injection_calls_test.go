@@ -24,7 +24,7 @@ var injCallNames = map[int32]string{
 	unix.SYS_GETPPID: "getppid", unix.SYS_GETRANDOM: "getrandom", unix.SYS_GETRLIMIT: "getrlimit", unix.SYS_GETSOCKNAME: "getsockname",
 	unix.SYS_GETSOCKOPT: "getsockopt", unix.SYS_GETTID: "gettid", unix.SYS_GETUID: "getuid",
 	unix.SYS_INOTIFY_ADD_WATCH: "inotify_add_watch", unix.SYS_INOTIFY_INIT1: "inotify_init1", unix.SYS_IOCTL: "ioctl",
-	unix.SYS_KILL: "kill", unix.SYS_LISTEN: "listen", unix.SYS_MADVISE: "madvise", unix.SYS_MKDIRAT: "mkdirat",
+	unix.SYS_KILL: "kill", unix.SYS_LISTEN: "listen", unix.SYS_LSEEK: "lseek", unix.SYS_MADVISE: "madvise", unix.SYS_MKDIRAT: "mkdirat",
 	unix.SYS_MMAP: "mmap", unix.SYS_MUNMAP: "munmap", unix.SYS_NANOSLEEP: "nanosleep", unix.SYS_NEWFSTATAT: "newfstatat",
 	unix.SYS_OPENAT: "openat", unix.SYS_PIDFD_OPEN: "pidfd_open", unix.SYS_PIDFD_SEND_SIGNAL: "pidfd_send_signal",
 	unix.SYS_PIPE2: "pipe2", unix.SYS_PPOLL: "ppoll", unix.SYS_POLL: "poll", unix.SYS_PRCTL: "prctl", unix.SYS_PREAD64: "pread64",
@@ -46,7 +46,7 @@ var injRuntime = injSet("arch_prctl brk clock_gettime clock_nanosleep epoll_crea
 
 // injNeverFails are those whose manual page has no errno that a correct program can
 // get.
-var injNeverFails = injSet("exit_group getegid geteuid getgid getpgid getppid getuid umask setsid")
+var injNeverFails = injSet("exit_group getegid geteuid getgid getpgid getppid getuid lseek umask setsid")
 
 func injSet(words string) map[string]bool {
 	set := make(map[string]bool)

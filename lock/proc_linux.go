@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -117,12 +118,12 @@ func carries(pid int, id fileID) (shared, ok bool, err error) {
 			return shared, true, nil
 		}
 	}
-	err = eachDescriptor(pid, func(dir directory, fd string) bool {
+	err = eachDescriptor(pid, func(dir directory, fd string) (more bool, err error) {
 		if got, _, err := idOfEntry(dir, fd); err != nil || got != id {
-			return true
+			return true, err
 		}
-		shared, ok, _ = descriptorLock(dir.path, fd)
-		return !ok
+		shared, ok, err = descriptorLock(dir.path, fd)
+		return !ok, err
 	})
 	return shared, ok, err
 }
@@ -143,24 +144,24 @@ func carried(fd int, shared bool) error {
 // carries a lock of that kind on a file.
 func ownDescriptor(id fileID, shared bool) (int, error) {
 	dup, err := -1, error(ErrNotCarried)
-	walkErr := eachDescriptor(os.Getpid(), func(_ directory, name string) bool {
+	walkErr := eachDescriptor(os.Getpid(), func(_ directory, name string) (more bool, _ error) {
 		fd, e := strconv.Atoi(name)
 		if e != nil {
-			return true
+			return true, nil
 		}
 		got, e := idOfDescriptor(fd)
 		if e != nil && e != unix.EBADF {
 			err = e
 		}
 		if e != nil || got != id {
-			return true
+			return true, nil
 		}
 		if e := carried(fd, shared); e != nil {
 			err = e
-			return true
+			return true, nil
 		}
 		dup, err = duplicateFrom(uintptr(fd))
-		return false
+		return false, nil
 	})
 	return dup, cmp.Or(walkErr, err)
 }
@@ -266,48 +267,57 @@ func (s *search) each(do func(i int, c carrier) bool) error {
 	}
 	err := eachProcess(func(pid int) (more bool) {
 		more = true
-		s.fail(eachDescriptor(pid, func(dir directory, fd string) bool {
-			id, links, err := idOfEntry(dir, fd)
-			if err != nil {
-				// A file system that is out of order, somebody else's, is not to
-				// keep all from starting.
-				if !meansNothing(err) && (err == unix.ENOMEM || s.named(dir, fd) != nil) {
-					s.fail(err)
-				}
-				return true
-			}
-			questions := s.files[id]
-			if links == 0 && len(s.names) > 0 { // a living file can be called "x (deleted)" too
-				if d := s.named(dir, fd); d != nil {
-					was, err := d.was(pid, dir, fd)
-					s.fail(err)
-					if was {
-						questions = append(slices.Clip(questions), d.questions...)
-					}
-				}
-			}
-			if len(questions) == 0 {
-				return true
-			}
-			shared, ok, err := descriptorLock(dir.path, fd)
+		s.fail(eachDescriptor(pid, func(dir directory, fd string) (_ bool, err error) {
+			more, err = s.look(pid, dir, fd, do)
 			s.fail(err)
-			for _, i := range questions {
-				more = more && (!ok || do(i, carrier{pid, dir.path + "/" + fd, id, shared}))
-			}
-			return more
+			return more, err
 		}))
 		return more
 	})
 	return cmp.Or(err, s.err)
 }
 
+// look is each for one descriptor.
+func (s *search) look(pid int, dir directory, fd string, do func(i int, c carrier) bool) (more bool, err error) {
+	id, links, err := idOfEntry(dir, fd)
+	if err != nil {
+		// A file system that is out of order, somebody else's, is not to keep all
+		// from starting.
+		if !meansNothing(err) && err != unix.ENOMEM {
+			if d, nameErr := s.named(dir, fd); d == nil {
+				err = nameErr
+			}
+		}
+		return true, err
+	}
+	questions := s.files[id]
+	if links == 0 && len(s.names) > 0 { // a living file can be called "x (deleted)" too
+		var d *deletedFile
+		was := false
+		if d, err = s.named(dir, fd); d != nil {
+			was, err = d.was(pid, dir, fd)
+		}
+		if was {
+			questions = append(slices.Clip(questions), d.questions...)
+		}
+	}
+	if len(questions) == 0 {
+		return true, err
+	}
+	shared, ok, lockErr := descriptorLock(dir.path, fd)
+	more = true
+	for _, i := range questions {
+		more = more && (!ok || do(i, carrier{pid, dir.path + "/" + fd, id, shared}))
+	}
+	return more, cmp.Or(err, lockErr)
+}
+
 // named returns the deleted file that the one of a descriptor is by its name, which
 // the kernel tells without asking the file system.
-func (s *search) named(dir directory, fd string) *deletedFile {
+func (s *search) named(dir directory, fd string) (*deletedFile, error) {
 	link, err := os.Readlink(dir.path + "/" + fd)
-	s.fail(err)
 	name, _ := strings.CutSuffix(link, " (deleted)")
-	return s.names[name]
+	return s.names[name], err
 }
 
 // findHolders returns one holder for each question that has one, by number.
@@ -404,7 +414,7 @@ func kernelName(path string) (name string, dir unix.Statx_t, err error) {
 
 // eachProcess calls do with the PID of every process until it returns false.
 //
-// Race, closed by listing again until no process is new:
+// Race 1, closed by listing again until no process is new:
 //
 //  1. We list /proc; the holder P is in it.
 //  2. P forks C, which inherits the lock and is not in the list.
@@ -414,8 +424,19 @@ func kernelName(path string) (name string, dir unix.Statx_t, err error) {
 // to P. C is new even if it was given the number of a process that we came to and
 // that has ended since: the kernel gives the directory of each process an inode
 // number of its own (proc_pid_make_inode, get_next_ino).
+//
+// Race 2, closed by listing again if the numbers began anew meanwhile. /proc is
+// listed in the order of the numbers, and not all at once:
+//
+//  1. We list /proc, and are past the low numbers. P is behind them.
+//  2. P forks C, whose number is the first one that is free again, and is killed.
+//  3. We come to where P was. Neither is in the list.
+//
+// As long as each C has a higher number than its P, one of them is there when the
+// list comes to it. So what is left is that while /proc is listed once all numbers
+// are given, and the lock is handed on to a lower one.
 func eachProcess(do func(pid int) bool) error {
-	err := eachNumber("/proc", do)
+	err := eachNumber("/proc", lastPID, do)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return errors.Join(errors.ErrUnsupported, err)
 	}
@@ -423,34 +444,49 @@ func eachProcess(do func(pid int) bool) error {
 }
 
 // eachNumber calls do with every number that is the name of something in a
-// directory, as often as there are new ones, until it returns false.
-func eachNumber(path string, do func(n int) bool) error {
+// directory, as often as there are new ones, until it returns false. last tells the
+// number that was given last.
+func eachNumber(path string, last func() int, do func(n int) bool) error {
 	seen := make(map[entry]bool)
 	for {
-		dir, err := openDirectory(path)
+		before := last()
+		entries, err := list(path)
 		if err != nil {
 			return err
 		}
-		entries, err := dir.entries()
-		dir.close()
-		if err != nil {
-			return err
-		}
-		before := len(seen)
+		again := last() < before
 		for _, e := range entries {
 			n, err := strconv.Atoi(e.name)
 			if err != nil || seen[e] {
 				continue
 			}
-			seen[e] = true
+			seen[e], again = true, true
 			if !do(n) {
 				return nil
 			}
 		}
-		if len(seen) == before {
+		if !again {
 			return nil
 		}
 	}
+}
+
+// lastPID returns the number that was given to a process or thread last. It is 0
+// where the kernel does not tell (before 3.3, without CONFIG_CHECKPOINT_RESTORE, in a
+// /proc of processes alone).
+func lastPID() int {
+	text, _ := readProc("/proc/sys/kernel/ns_last_pid")
+	n, _ := strconv.Atoi(string(bytes.TrimSpace(text)))
+	return n
+}
+
+func list(path string) ([]entry, error) {
+	dir, err := openDirectory(path)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.close()
+	return dir.entries()
 }
 
 // directory is an open directory of /proc. os.File would tell the poller of it,
@@ -476,6 +512,7 @@ type entry struct {
 	ino  uint64
 }
 
+// entries reads the directory from where that ended before.
 func (d directory) entries() (entries []entry, err error) {
 	buf := make([]byte, 8192)
 	for {
@@ -501,15 +538,15 @@ func (d directory) entries() (entries []entry, err error) {
 
 // eachDescriptor calls do with every descriptor of a process until it returns
 // false. A process that is gone, or a zombie, has none. dir is the directory
-// of the descriptors.
+// of the descriptors. do may be called again with one of which it was told.
 //
 // /proc/PID/fd is that of the first thread. It is empty, or root's, once that thread
 // has ended, although the others live on with the descriptors: it has called
 // pthread_exit(3), or all of them are being killed, which is done by each for itself.
-func eachDescriptor(pid int, do func(dir directory, fd string) bool) error {
+func eachDescriptor(pid int, do func(dir directory, fd string) (more bool, err error)) error {
 	proc := "/proc/" + strconv.Itoa(pid)
 	some := false
-	err := eachDescriptorIn(proc+"/fd", func(dir directory, fd string) bool {
+	err := eachDescriptorIn(proc+"/fd", func(dir directory, fd string) (bool, error) {
 		some = true
 		return do(dir, fd)
 	})
@@ -520,13 +557,13 @@ func eachDescriptor(pid int, do func(dir directory, fd string) bool) error {
 		return err // somebody else's
 	}
 	more := true
-	threadsErr := eachNumber(proc+"/task", func(thread int) bool {
+	threadsErr := eachNumber(proc+"/task", lastPID, func(thread int) bool {
 		if thread == pid {
 			return true
 		}
-		err = eachDescriptorIn(proc+"/task/"+strconv.Itoa(thread)+"/fd", func(dir directory, fd string) bool {
-			more = do(dir, fd)
-			return more
+		err = eachDescriptorIn(proc+"/task/"+strconv.Itoa(thread)+"/fd", func(dir directory, fd string) (_ bool, err error) {
+			more, err = do(dir, fd)
+			return more, err
 		})
 		return more && err == nil
 	})
@@ -546,7 +583,22 @@ func hasThreads(proc string) bool {
 // gone reports whether an error says that a process is there no more.
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) }
 
-func eachDescriptorIn(path string, do func(dir directory, fd string) bool) error {
+// listings is how often the descriptors of a process are listed at most: one that
+// opens and closes some all the time is not to keep us.
+const listings = 4
+
+// eachDescriptorIn calls do with every descriptor in a directory of them until it
+// returns false.
+//
+// Race, closed by listing again if do says that a descriptor is gone. What is started
+// with the lock may give it another number:
+//
+//  1. P forks C, which has the lock as descriptor 9, as P has, and is killed.
+//  2. We list the descriptors of C: 9 is there.
+//  3. C gives the lock the number 64 (dup2(2)), and executes a program, which
+//     closes 9.
+//  4. We come to 9, and it is gone.
+func eachDescriptorIn(path string, do func(dir directory, fd string) (more bool, err error)) error {
 	dir, err := openDirectory(path)
 	if gone(err) {
 		if _, err := os.Stat("/proc/self"); err != nil {
@@ -558,19 +610,30 @@ func eachDescriptorIn(path string, do func(dir directory, fd string) bool) error
 		return err
 	}
 	defer dir.close()
-	entries, err := dir.entries()
-	for _, e := range entries {
-		if e.name == "." || e.name == ".." {
-			continue
+	for range listings {
+		entries, err := dir.entries()
+		again := false
+		for _, e := range entries {
+			if e.name == "." || e.name == ".." {
+				continue
+			}
+			more, err := do(dir, e.name)
+			if !more {
+				return nil
+			}
+			again = again || gone(err)
 		}
-		if !do(dir, e.name) {
-			return nil
+		if gone(err) {
+			return nil // the process, by now
+		}
+		if err != nil || !again {
+			return err
+		}
+		if _, err := unix.Seek(dir.fd, 0, io.SeekStart); err != nil {
+			return &fs.PathError{Op: "seek", Path: path, Err: err}
 		}
 	}
-	if gone(err) {
-		return nil // by now
-	}
-	return err
+	return nil
 }
 
 // idOfEntry tells which file a descriptor is open on. It asks the kernel only

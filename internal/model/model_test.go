@@ -67,6 +67,8 @@ func TestProtocol(t *testing.T) {
 		{name: "a shared and an exclusive lock", system: among(2, sharing, daemon)},
 		{name: "a command", system: among(1, commandOf(daemon, 2), daemon, inherits)},
 		{name: "a command that goes into the background", system: among(1, commandOf(daemon, 2), daemon, commandOf(inherits, 3), inherits)},
+		{name: "a command that goes into the background with lower numbers", system: among(1, commandOf(daemon, 3), daemon, inherits, commandOf(inherits, 2))},
+		{name: "the same, twice", system: among(1, commandOf(daemon, 4), daemon, inherits, commandOf(inherits, 2), commandOf(inherits, 3))},
 		{name: "a command, and those who look", system: among(0, commandOf(daemon, 4), daemon, status, await, inherits)},
 		{name: "a command, one that waits, and status", system: among(1, commandOf(keeping, 3), waiting, status, inherits)},
 
@@ -114,17 +116,13 @@ func TestFaults(t *testing.T) {
 		{"mark off before the look", faults{markOffFirst: true}, among(1, daemon, daemon, daemon), two},
 		{"mark off by a shared lock", faults{marksOffShared: true}, among(1, sharing, sharing, daemon), two},
 		{"one list of /proc", faults{listOnce: true}, among(1, commandOf(daemon, 2), daemon, inherits), two},
+		{"numbers that begin anew", faults{anewUnseen: true}, among(1, commandOf(daemon, 3), daemon, inherits, commandOf(inherits, 2)), two},
 		{"no second verify", faults{noSecondVerify: true}, among(1, daemon, daemon), nameless},
 		{"unlock before unlink", faults{unlockFirst: true}, among(0, daemon, daemon, daemon), unlinked},
 		{"unlink without verify", faults{unlinkUnverified: true}, among(1, daemon, daemon), unlinked},
 		{"no patience", faults{impatient: true}, among(0, daemon, status), onlyLook},
 		{"status is named", faults{nameWatchers: true}, among(0, daemon, status), looks},
 		{"one who has let go is named", faults{nameGone: true}, among(1, daemon, daemon), nobody},
-
-		// Not a fault of the protocol but its limit: processes that hand the lock
-		// on to children with lower numbers, and end, faster than /proc is listed
-		// twice. The numbers would have to start anew in this very moment.
-		{"lower numbers", faults{}, among(1, commandOf(daemon, 3), daemon, inherits, commandOf(inherits, 2)), two},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

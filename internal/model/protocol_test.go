@@ -284,7 +284,7 @@ func (m *system) stepsOf(s *state, p int, out []step) []step {
 		return does("records its PID, works", working)
 
 	case atFork:
-		next.processes[r.child] = process{at: working, has: me.has}
+		m.fork(&next, p, r.child)
 		if r.pidFile {
 			return does("forks the command", atRecordChild)
 		}
@@ -314,7 +314,7 @@ func (m *system) stepsOf(s *state, p int, out []step) []step {
 			if r.child == 0 || s.processes[r.child].at != nowhere {
 				return does("ends: its descriptors are not in /proc any more", ending)
 			}
-			next.processes[r.child] = process{at: working, has: me.has}
+			m.fork(&next, p, r.child)
 			return does("forks and goes on", working)
 		case r.child != 0 && s.processes[r.child].at != dead:
 			return out
@@ -405,8 +405,13 @@ func (m *system) list(s *state, p int, out []step) []step {
 		me.cursor = 0
 		me.at = atVisit
 		if me.again && me.listed&^me.seen == 0 {
-			m.lookEnds(me)
+			if me.anew && !m.anewUnseen {
+				me.at, me.listed = atList, 0
+			} else {
+				m.lookEnds(me)
+			}
 		}
+		me.anew = false
 	}
 	return append(out, step{p, what, next, "", false})
 }

@@ -21,7 +21,10 @@
 // between a kill and the moment at which the locks are free anything can happen.
 package model
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // A state is all that matters of a small machine with one lock file: what the
 // path names, the inodes, the open file descriptions with their locks, and where
@@ -75,6 +78,7 @@ type process struct {
 	// The walk of eachProcess. Bits are children, by their place in the order
 	// in which /proc lists them.
 	again        bool // not the first list
+	anew         bool // since this one began, the numbers have begun anew
 	cursor       uint8
 	listed, seen uint8
 
@@ -120,6 +124,7 @@ type faults struct {
 	noMark           bool // files are born without the mark, so only who created looks
 	markOffFirst     bool // the mark is taken off before the look
 	listOnce         bool // /proc is listed once
+	anewUnseen       bool // nobody looks whether the numbers have begun anew
 	marksOffShared   bool // a shared lock that saw another one takes the mark off
 	noSecondVerify   bool // step 6 is left out
 	unlockFirst      bool // Remove comes after LOCK_UN
@@ -208,6 +213,18 @@ func (s *state) unlock(p int) {
 	s.close(p)
 }
 
+// fork makes child n of process p, which shares its description. Numbers are given in
+// the order in which /proc lists the children, so who has a lower one than its parent
+// got it when the numbers had begun anew.
+func (m *system) fork(s *state, p int, n uint8) {
+	if slices.Index(m.children, n) < slices.Index(m.children, uint8(p)) {
+		for q := range s.processes {
+			s.processes[q].anew = s.processes[q].at == atList && s.processes[q].cursor > 0
+		}
+	}
+	s.processes[n] = process{at: working, has: s.processes[p].has}
+}
+
 // close closes the description of a process, and the lock is free if it was the
 // last one.
 func (s *state) close(p int) {
@@ -274,7 +291,7 @@ func (s *state) pack() (k key) {
 	at = at[maxProcesses:]
 	for _, p := range s.processes {
 		at[0] = byte(p.at)
-		at[1] = bit(p.created, 0) | bit(p.newborn, 1) | bit(p.again, 2) | p.refusals<<3 | bit(p.others, 5)
+		at[1] = bit(p.created, 0) | bit(p.newborn, 1) | bit(p.again, 2) | p.refusals<<3 | bit(p.others, 5) | bit(p.anew, 6)
 		at[2] = p.cursor | p.found<<4
 		at[3] = p.listed | p.seen<<4
 		at[4] = p.has
@@ -297,7 +314,7 @@ func (k *key) unpack() (s state) {
 	for p := range s.processes {
 		s.processes[p] = process{
 			at:      place(at[0]),
-			created: at[1]&1 != 0, newborn: at[1]&2 != 0, again: at[1]&4 != 0, refusals: at[1] >> 3 & 3, others: at[1]&(1<<5) != 0,
+			created: at[1]&1 != 0, newborn: at[1]&2 != 0, again: at[1]&4 != 0, refusals: at[1] >> 3 & 3, others: at[1]&(1<<5) != 0, anew: at[1]&(1<<6) != 0,
 			cursor: at[2] & 15, found: at[2] >> 4,
 			listed: at[3] & 15, seen: at[3] >> 4,
 			has: at[4],
