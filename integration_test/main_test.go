@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -71,6 +72,13 @@ func runTests(m *testing.M) int {
 	os.Unsetenv("LOCKRUN_DETACH")
 	// Whatever the tests start, however detached, has this in its environment.
 	os.Setenv(runVariable, dir)
+	// Nor must nohup(1), or a shell that has put them into the background: what is
+	// caught here has its default in what the tests start.
+	for _, ignored := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
+		if signal.Ignored(ignored) {
+			signal.Notify(make(chan os.Signal, 1), ignored)
+		}
+	}
 	status := m.Run()
 	// A process may be about to exit: a supervisor frees its lock first.
 	deadline := time.Now().Add(15 * time.Second)
