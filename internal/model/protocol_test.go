@@ -18,7 +18,7 @@ const (
 	atFstat        // 4. f.Stat
 	atVerify       // 4. os.Lstat and os.SameFile
 	atUnlockMoved  // 4. f.Unlock, errAgain
-	atList         // 5. findDeleted: eachProcess in lock/proc_linux.go lists /proc
+	atList         // 5. findDeleted: eachProcess in lock/walk_linux.go lists /proc
 	atVisit        // 5. findDeleted: eachDescriptor of one process
 	atVerifyAgain  // 6. l.verify
 	atUnmark       // 7. l.grown: fchmod
