@@ -45,7 +45,7 @@ func (h *holdFlags) acquire(names []lockName, keep bool) (*hold, error) {
 		f, err := pidfile.TryOpen(h.pidFile, nil)
 		if err != nil {
 			held.release()
-			return nil, &lockError{lockName{given: h.pidFile, path: h.pidFile}, err}
+			return nil, errorAbout(h.pidFile, err)
 		}
 		held.locks = append(held.locks, heldLock{f.Lock(), f})
 	}
@@ -60,6 +60,11 @@ type lockError struct {
 
 func (e *lockError) Error() string { return e.err.Error() }
 func (e *lockError) Unwrap() error { return e.err }
+
+// errorAbout names a file beside LOCK in an error.
+func errorAbout(path string, err error) error {
+	return &lockError{lockName{given: path, path: path}, err}
+}
 
 func (h *holdFlags) acquireOne(ctx context.Context, held *hold, name lockName, keep bool) error {
 	if err := name.prepare(true); err != nil {
@@ -167,7 +172,7 @@ func (h *holdFlags) queue(ctx context.Context, name lockName, keep bool) (heldLo
 			continue
 		}
 		if e != nil {
-			return l, &lockError{lockName{given: path, path: path}, e}
+			return l, errorAbout(path, e)
 		}
 		l, err = h.take(ctx, name, true, keep)
 		place.Close()
@@ -227,8 +232,7 @@ func (h *holdFlags) trySlots(name lockName, keep bool) (slot heldLock, n int, er
 			return heldLock{f.Lock(), f}, n, nil
 		}
 		if !errors.Is(e, lock.ErrHeld) {
-			path := h.slotPath(name, n)
-			return slot, 0, &lockError{lockName{given: path, path: path}, e}
+			return slot, 0, errorAbout(h.slotPath(name, n), e)
 		}
 		err = &slotsError{int(h.slots), e}
 	}
@@ -256,7 +260,11 @@ func (h *holdFlags) awaitSlot(ctx context.Context, name lockName, keep bool) (he
 	results := make(chan result)
 	for n := 1; n <= int(h.slots); n++ {
 		go func() {
-			f, err := h.takePIDFile(enough, h.slotPath(name, n), true, keep)
+			path := h.slotPath(name, n)
+			f, err := h.takePIDFile(enough, path, true, keep)
+			if err != nil && !errors.Is(err, lock.ErrHeld) {
+				err = errorAbout(path, err)
+			}
 			results <- result{f, n, err}
 		}()
 	}
