@@ -425,6 +425,7 @@ func TestHintAtWhatIsLeftBehind(t *testing.T) {
 	end := func() (pid int) {
 		pid = pidIn(t, child)
 		syscall.Kill(pid, syscall.SIGKILL)
+		eventually(t, "the child's end", func() bool { return !alive(pid) }) // with --hold tree it has the lock until then
 		filesMust(t, os.Remove(child))
 		return pid
 	}
