@@ -8,13 +8,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestWhatTheCommandLeavesBehindDoesNotKeepTheLock(t *testing.T) {
@@ -86,10 +87,7 @@ func TestSignalEndsAWaitingLockrun(t *testing.T) {
 	dir := t.TempDir()
 	l := filepath.Join(dir, "L")
 	h := exclLockrun(t, exclScript, l)
-	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
-		if signal.Ignored(sig) {
-			continue // so it is for our children
-		}
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT} {
 		for _, flags := range [][]string{{"-w"}, {"-t", "60"}} {
 			waiter := exclStart(t, exec.Command(lockrun, append(flags, l, "--", "touch", filepath.Join(dir, "ran"))...))
 			exclAwaitWaiting(t, waiter)
@@ -109,6 +107,26 @@ func TestSignalEndsAWaitingLockrun(t *testing.T) {
 		t.Errorf("left in the directory: %v", entries)
 	}
 	exclFree(t, l)
+}
+
+// A signal that comes when the lock does ends lockrun or its command, and is not lost
+// between the two.
+func TestSignalAtTheEndOfAWait(t *testing.T) {
+	t.Parallel()
+	l := filepath.Join(t.TempDir(), "L")
+	filesWrite(t, l, "", 0o600)
+	for n := range sized(20, 40, 1000) {
+		holder, err := unix.Open(l, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		filesMust(t, err)
+		filesMust(t, unix.Flock(holder, unix.LOCK_EX))
+		waiter := exclStart(t, exec.Command(lockrun, "-w", l, "--", "sleep", "600"))
+		exclAwaitWaiting(t, waiter)
+		filesMust(t, unix.Close(holder))
+		time.Sleep(time.Duration(n%20) * 100 * time.Microsecond)
+		waiter.Process.Signal(syscall.SIGTERM)
+		exclEnd(t, waiter).want(t, 128+int(syscall.SIGTERM), "")
+		exclFree(t, l)
+	}
 }
 
 func TestExitStatusIsTheCommands(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"os/signal"
 	"slices"
 	"strconv"
 	"syscall"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/lockrun/lockrun/lock"
 	"github.com/lockrun/lockrun/pidfile"
+	"golang.org/x/sys/unix"
 )
 
 // acquire takes the locks, in one order whoever takes them, all or none. keep says
@@ -26,11 +28,12 @@ func (h *holdFlags) acquire(names []lockName, keep bool) (*hold, error) {
 	begin := time.Now()
 	ctx, cancel := h.timeout.context()
 	defer cancel()
-	held := &hold{name: names[0], tree: h.span == spanTree}
+	held := &hold{name: names[0], tree: h.span == spanTree, endCatching: h.catchWhileWaiting()}
 	names = slices.Clone(names)
 	slices.SortFunc(names, func(a, b lockName) int { return cmp.Compare(a.path, b.path) })
 	for _, name := range names {
 		if err := h.acquireOne(ctx, held, name, keep); err != nil {
+			held.endCatching()
 			held.release()
 			var about *lockError
 			if !errors.As(err, &about) {
@@ -44,12 +47,57 @@ func (h *holdFlags) acquire(names []lockName, keep bool) (*hold, error) {
 		// It is locked too: whoever asks by it is told the truth.
 		f, err := pidfile.TryOpen(h.pidFile, nil)
 		if err != nil {
+			held.endCatching()
 			held.release()
 			return nil, errorAbout(h.pidFile, err)
 		}
 		held.locks = append(held.locks, heldLock{f.Lock(), f})
 	}
 	return held, nil
+}
+
+// catchWhileWaiting asks for the signals that are to be passed on to the command, if
+// the lock is waited for: there is time then for what takes the Go runtime 0.3 ms, and
+// the command starts the sooner when the lock is free. Until the function that it
+// returns is called, they end us as they would have done; one that came before is not
+// lost then, and the function does not return. Where a wait is shown on the terminal,
+// that sees to the signals.
+func (h *holdFlags) catchWhileWaiting() (end func()) {
+	if _, isTerminal := terminalWidth(os.Stderr); isTerminal || !h.waits() {
+		return func() {}
+	}
+	signals := make(chan os.Signal, 64)
+	catch(signals, endingSignals)
+	over, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case sig := <-signals:
+				endBy(sig.(syscall.Signal))
+			case <-over:
+				for len(signals) > 0 {
+					endBy((<-signals).(syscall.Signal))
+				}
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(over)
+		<-done
+	}
+}
+
+// endBy does what a signal does that a Go program has not asked for.
+func endBy(sig syscall.Signal) {
+	switch sig {
+	case unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM: // nothing
+	default:
+		dieOf(sig)
+		os.Exit(exitSignalled + int(sig)) // as PID 1
+	}
 }
 
 // lockError is an error with the name of the lock that it is about.

@@ -231,6 +231,8 @@ type hold struct {
 	tree   bool          // see spanTree
 	slot   int           // 0 without slots
 	waited time.Duration // for all of them
+
+	endCatching func() // see catchWhileWaiting
 }
 
 // heldLock is a held lock, with the PID file that it is in, if one is written.

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/lockrun/lockrun/internal/sigaction"
 	"github.com/lockrun/lockrun/lock"
 	"golang.org/x/sys/unix"
 )
@@ -121,6 +122,7 @@ func supervise(h *hold, cmd command, policy policy, control *control, started fu
 		signal.Notify(s.children, unix.SIGCHLD)
 	}
 	catch(s.signals, endingSignals)
+	h.endCatching()
 	if s.launch(); s.err != nil {
 		return s.status, s.err
 	}
@@ -364,6 +366,7 @@ func dieOf(sig syscall.Signal) {
 		return
 	}
 	signal.Reset(sig)
+	sigaction.SetDefault(sig)
 	syscall.Kill(os.Getpid(), sig)
 	select {}
 }
